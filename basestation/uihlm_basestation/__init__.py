@@ -1,0 +1,1 @@
+"""The base station: verification, LLM engines, batcher, servicer and server."""

@@ -1,0 +1,69 @@
+"""What the base station asks of an engine (the large model), whichever library runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Float32Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One session's part of a forward.
+
+    Attributes:
+        session: whose cache.
+        keep_len: keep that many positions of the session's sequence; what is beyond is rolled back.
+        new_ids: ids to run after them, at least one.
+        rows: how many logit rows to return, counted from the last of `new_ids`; 0 … len(new_ids).
+    """
+
+    session: int
+    keep_len: int
+    new_ids: Sequence[int]
+    rows: int
+
+
+class Engine(Protocol):
+    """A large model with a key-value cache for each session.
+
+    An engine keeps every session's ids, so that it may drop a cache to make room and run it again when it is next needed.
+    Calls come from one thread.
+    """
+
+    @property
+    def vocabulary_size(self) -> int:
+        """V."""
+
+    @property
+    def fingerprint(self) -> bytes:
+        """The tokenizer's fingerprint, 32 bytes."""
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """Ids that end an answer."""
+
+    @property
+    def max_context(self) -> int:
+        """Positions one session may hold."""
+
+    @property
+    def description(self) -> str:
+        """Model, weight type and library in a few words, for logs."""
+
+    def forward(self, work: Sequence[Work]) -> list[Float32Array]:
+        """Run every part of `work`, at most one a session, and return its raw logits, `[rows, V]` each.
+
+        The arrays belong to the caller.
+
+        Raises:
+            InvalidRequestError: if a part has no new ids, keeps more than the session has, or exceeds the context.
+        """
+
+    def close_session(self, session: int) -> None:
+        """Forget a session; unknown ones are ignored."""

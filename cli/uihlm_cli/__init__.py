@@ -1,0 +1,1 @@
+"""The two commands, `uihlm-bs` and `uihlm-device`: parsing and rendering only."""

@@ -1,0 +1,1 @@
+"""The device: drafters, uncertainty, importance, policies, the decode loop and the client."""

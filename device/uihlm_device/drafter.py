@@ -1,0 +1,73 @@
+"""What the decode loop asks of a drafter (the small model), whichever library runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Float32Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Wants:
+    """What a record must hold besides logits: extras cost time, so they are made only when asked for.
+
+    Attributes:
+        attention: the last token's attention row at the drafter's layer.
+        attention_matrix: every row so far, averaged over heads (the `matrix` reading of Eq. 7).
+        hidden: the last token's hidden state after the final norm.
+    """
+
+    attention: bool = False
+    attention_matrix: bool = False
+    hidden: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What the drafter knows after running its last token. Arrays are views: valid until the next forward.
+
+    Attributes:
+        logits: raw logits z of the next token, `[V]`.
+        attention: weights of the last token's heads over every position 0 … n-1, its own included, rows summing to 1,
+            `[head, n]`; None unless asked for.
+        attention_matrix: the same for every row of the sequence, averaged over heads, `[n, n]`, zero above the diagonal;
+            None unless asked for.
+        hidden: hidden state of the last token, `[d_model]`; None unless asked for.
+    """
+
+    logits: Float32Array
+    attention: Float32Array | None = None
+    attention_matrix: Float32Array | None = None
+    hidden: Float32Array | None = None
+
+
+class Drafter(Protocol):
+    """A small model with a key-value cache for one sequence."""
+
+    @property
+    def vocabulary_size(self) -> int:
+        """V."""
+
+    @property
+    def fingerprint(self) -> bytes:
+        """The tokenizer's fingerprint, 32 bytes."""
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """Ids that end an answer (EOS and end-of-turn)."""
+
+    @property
+    def max_context(self) -> int:
+        """Positions the cache holds."""
+
+    def forward(self, keep_len: int, new_ids: Sequence[int], wants: Wants = Wants()) -> Record:
+        """Cut the cache to its first `keep_len` positions, run `new_ids` after them, return the record of the last one.
+
+        Raises:
+            InvalidRequestError: if `new_ids` is empty, `keep_len` exceeds the cache, or the context is full.
+        """

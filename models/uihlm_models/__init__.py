@@ -1,0 +1,1 @@
+"""Models: named presets, where weights come from, and the bundled pair."""

@@ -1,0 +1,81 @@
+"""Counter-based randomness that both ends share.
+
+Every draw is a pure function of where it is used:
+
+    word(key, role, position, index) = Philox4x64-10(key; counter)[index mod 4]
+    counter = (index div 4 + 1, position, role, 0)
+
+with the first counter word the least significant. A retry, a rollback or a lost message therefore cannot shift any later
+draw, and the integers are the same on every platform (vectors in tests/proto/test_randomness.py). Philox is that of
+Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3" (SC 2011), run here by NumPy; the +1 leaves counter word 0 to
+NumPy, which counts before it draws.
+
+A word w becomes a number in the open interval (0, 1) by  (w >> 11) · 2⁻⁵³ + 2⁻⁵⁴: no draw is ever exactly 0 or 1.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+
+import numpy as np
+import numpy.typing as npt
+
+KEY_BYTES = 16
+
+FloatArray = npt.NDArray[np.float64]
+
+
+class Role(enum.IntEnum):
+    """What a draw is for. The numbers are part of the protocol: never renumber."""
+
+    DRAFT = 1
+    ACCEPT = 2
+    RESIDUAL = 3
+    BONUS = 4
+    GUMBEL = 5
+    MONTE_CARLO = 6
+    THIN = 7
+    FADING = 8
+
+
+def session_key(seed: int, prompt_index: int) -> bytes:
+    """Return the 16-byte key of one prompt's session: a hash of the run's seed and the prompt's index in its data set.
+
+    Two prompts with the same text have different indices, hence different noise.
+    """
+    message = b"uihlm.v1" + seed.to_bytes(8, "little", signed=True) + prompt_index.to_bytes(8, "little", signed=True)
+    return hashlib.blake2b(message, digest_size=KEY_BYTES).digest()
+
+
+def words(key: bytes, role: Role, position: int, count: int) -> npt.NDArray[np.uint64]:
+    """Return the words of indices 0 … count-1 at one (key, role, position), `[count]` of uint64."""
+    if len(key) != KEY_BYTES:
+        raise ValueError(f"a session key has {KEY_BYTES} bytes, got {len(key)}")
+    philox = np.random.Philox(key=int.from_bytes(key, "little"), counter=(int(role) << 128) | (position << 64))
+    raw: npt.NDArray[np.uint64] = philox.random_raw(count)
+    return raw
+
+
+def uniforms(key: bytes, role: Role, position: int, count: int) -> FloatArray:
+    """Return numbers uniform in (0, 1) for indices 0 … count-1, `[count]` of float64."""
+    numbers = (words(key, role, position, count) >> np.uint64(11)).astype(np.float64)
+    numbers *= 2.0**-53
+    numbers += 2.0**-54
+    return numbers
+
+
+def uniform(key: bytes, role: Role, position: int) -> float:
+    """Return the number uniform in (0, 1) of index 0."""
+    return (int(words(key, role, position, 1)[0]) >> 11) * 2.0**-53 + 2.0**-54
+
+
+def exponentials(key: bytes, role: Role, position: int, count: int) -> FloatArray:
+    """Return unit exponentials E = -log U for indices 0 … count-1, `[count]` of float64.
+
+    With the index as token id, argmin(E/p) is an exact draw from p: the Gumbel-max draw with one logarithm.
+    """
+    numbers = uniforms(key, role, position, count)
+    np.log(numbers, out=numbers)
+    np.negative(numbers, out=numbers)
+    return numbers

@@ -1,0 +1,1 @@
+"""The radio link: SNR, fading, uplink time, the channel interceptor, the ledger and the energy profiles."""
