@@ -47,14 +47,14 @@ class Sampling:
     def distribution(self, logits: Logits) -> FloatArray:
         """Return the distribution sampled from, `[V]` of float64 that sums to 1, given raw logits `[V]`."""
         if self.temperature == 0.0:
-            p = np.zeros(logits.shape[-1])
-            p[int(np.argmax(logits))] = 1.0
-            return p
+            greedy = np.zeros(logits.shape[-1])
+            greedy[int(np.argmax(logits))] = 1.0
+            return greedy
         # The exponential runs in float32 (half the time); sums and ratios in float64.
         z = logits - logits.max()
         if self.temperature != 1.0:
             z *= np.float32(1.0 / self.temperature)
-        p = np.exp(z, out=z).astype(np.float64)
+        p: FloatArray = np.exp(z, out=z).astype(np.float64)
         if 0 < self.top_k < p.size or self.top_p < 1.0:
             p = self._filtered(p)
         p /= p.sum()

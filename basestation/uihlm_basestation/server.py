@@ -1,0 +1,109 @@
+"""The base station's process: a grpc.aio server, health, and a shutdown that lets rounds finish."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from uihlm_basestation.batcher import Batcher
+from uihlm_basestation.engine import Engine
+from uihlm_basestation.servicer import VerificationServicer
+from uihlm_proto.errors import UnavailableError
+from uihlm_proto.limits import max_request_bytes, max_response_bytes
+from uihlm_proto.v1 import verification_pb2_grpc as pb_grpc
+
+SERVICE = "uihlm.v1.VerificationService"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a server listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+class BaseStation:
+    """A served engine. Health says NOT_SERVING before `start` has returned and once `stop` is called."""
+
+    def __init__(self, engine: Engine, max_sessions: int = 16) -> None:
+        self._engine = engine
+        self._batcher = Batcher(engine)
+        self._servicer = VerificationServicer(engine, self._batcher, max_sessions)
+        self._health = health.aio.HealthServicer()
+        self._server = grpc.aio.server(
+            options=[
+                # A dense draft of a large vocabulary is near gRPC's default limit of 4 MiB; -1 would let anyone fill memory.
+                ("grpc.max_receive_message_length", max_request_bytes(engine.vocabulary_size, engine.max_context)),
+                ("grpc.max_send_message_length", max_response_bytes(engine.max_context)),
+                # Two base stations on one port would share devices at random.
+                ("grpc.so_reuseport", 0),
+                # A device behind a dead link is noticed within a minute, so that its session is freed.
+                ("grpc.keepalive_time_ms", 30_000),
+                ("grpc.keepalive_timeout_ms", 20_000),
+            ]
+        )
+        pb_grpc.add_VerificationServiceServicer_to_server(self._servicer, self._server)  # type: ignore[no-untyped-call]
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+
+    @property
+    def sessions(self) -> int:
+        """Sessions open now."""
+        return self._servicer.sessions
+
+    async def start(self, host: str = "127.0.0.1", port: int = 0) -> Address:
+        """Listen, report SERVING and return the bound address; port 0 takes a free one.
+
+        Raises:
+            UnavailableError: if the port cannot be bound.
+        """
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        wanted = Address(host, port)
+        try:
+            bound = self._server.add_insecure_port(str(wanted))
+        except RuntimeError as error:
+            raise UnavailableError(
+                f"cannot listen on {wanted}: the port is taken or not allowed; choose another with --port"
+            ) from error
+        await self._server.start()
+        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        return Address(host, bound)
+
+    async def stop(self, grace_s: float = 10.0) -> None:
+        """Refuse new sessions, give open ones `grace_s` seconds to end, then cancel them and stop the engine's thread."""
+        self._servicer.drain()
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        await self._server.stop(grace_s)
+        await self._batcher.close()
+
+    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        for name in ("", SERVICE):
+            await self._health.set(name, status)
+
+
+async def serve(
+    engine: Engine,
+    host: str,
+    port: int,
+    max_sessions: int,
+    grace_s: float,
+    on_ready: Callable[[Address], None],
+) -> None:
+    """Serve until SIGTERM or SIGINT, then drain: not serving, finish the rounds, stop."""
+    station = BaseStation(engine, max_sessions)
+    on_ready(await station.start(host, port))
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked.set)
+    await asked.wait()
+    await station.stop(grace_s)

@@ -1,0 +1,204 @@
+"""One device's session: its ids, its epoch and the one place where uploads become forwards and verdicts.
+
+    NEW ──open──▶ READY ──upload──▶ READY … ──close──▶ CLOSED
+
+Any other edge is a ProtocolError. The session commits ids only after their verdict is made, so a bad upload leaves it as
+it was, and it knows nothing of gRPC: requests and responses are protocol messages, errors are domain errors.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import AsyncIterator
+
+import numpy as np
+import numpy.typing as npt
+
+from uihlm_basestation.batcher import Batcher, Forwarded
+from uihlm_basestation.engine import Engine, Work
+from uihlm_basestation.verification import draw_alone, verify_chain
+from uihlm_proto.codecs import Codec, codec
+from uihlm_proto.errors import InvalidRequestError, MismatchError, ProtocolError
+from uihlm_proto.limits import MAX_DRAFTS, PROTOCOL_VERSION
+from uihlm_proto.randomness import KEY_BYTES
+from uihlm_proto.sampling import Sampling
+from uihlm_proto.v1 import verification_pb2 as pb
+
+
+class State(enum.Enum):
+    """Where a session stands."""
+
+    NEW = "new"
+    READY = "ready"
+    CLOSED = "closed"
+
+
+class Session:
+    """The base station's side of one stream."""
+
+    def __init__(self, number: int, engine: Engine, batcher: Batcher) -> None:
+        self.number = number
+        self.state = State.NEW
+        self._engine = engine
+        self._batcher = batcher
+        self._ids: list[int] = []
+        # How many of `_ids` the engine has run; the rest ride on the next forward.
+        self._ran = 0
+        # Logits after the last run id, while every id has been run.
+        self._row: npt.NDArray[np.float32] | None = None
+        self._epoch = 0
+        self._key = b""
+        self._sampling = Sampling()
+        self._codec: Codec = codec("dense32", engine.vocabulary_size)
+
+    async def open(self, request: pb.Open) -> pb.Ready:
+        """Check that the two ends fit, prefill the prefix and answer.
+
+        Raises:
+            ProtocolError: if the session is already open.
+            MismatchError: another protocol version, vocabulary size or tokenizer.
+            InvalidRequestError: no prefix, an id out of range, a prefix too long, an unknown codec, a bad sampling
+                contract or key.
+        """
+        if self.state is not State.NEW:
+            raise ProtocolError("the session is already open: Open is the first message, once")
+        self._check_fit(request.protocol_version, request.vocabulary_size, request.tokenizer_fingerprint)
+        if len(request.session_key) != KEY_BYTES:
+            raise InvalidRequestError(f"session_key must have {KEY_BYTES} bytes, got {len(request.session_key)}")
+        if not request.prefix_ids:
+            raise InvalidRequestError("prefix_ids is empty: a session starts from at least one token")
+        prefix = list(request.prefix_ids)
+        self._check_ids(prefix, len(prefix))
+        self._codec = codec(request.codec, self._engine.vocabulary_size)
+        contract = request.sampling
+        # An unset top_p arrives as 0 and means the same as 1: keep all.
+        self._sampling = Sampling(contract.temperature, contract.top_k, contract.top_p or 1.0)
+        self._key = request.session_key
+        forwarded = await self._batcher.forward(Work(self.number, 0, prefix, 1))
+        self._ids, self._ran, self._row = prefix, len(prefix), forwarded.rows[-1]
+        self.state = State.READY
+        return pb.Ready(round=request.round, max_context=self._engine.max_context, cost=_cost(forwarded))
+
+    async def upload(self, request: pb.Upload) -> AsyncIterator[pb.Verdict]:
+        """Answer an upload: one verdict on its drafts, or up to `generate` verdicts of one token each.
+
+        Raises:
+            ProtocolError: if the session is not open.
+            InvalidRequestError: what the protocol forbids, said in a sentence; the session stays as it was.
+        """
+        if self.state is not State.READY:
+            raise ProtocolError(f"the session is {self.state.value}: Open comes first")
+        if request.epoch > self._epoch:
+            raise InvalidRequestError(f"epoch {request.epoch} is ahead of this session's {self._epoch} corrections")
+        if request.epoch < self._epoch:
+            yield pb.Verdict(round=request.round, stale=True)
+            return
+        if bool(request.drafts) == bool(request.generate):
+            raise InvalidRequestError("an Upload holds either drafts or generate > 0, and not both")
+        if request.parents or request.audit or request.HasField("assumed_id"):
+            raise InvalidRequestError("this base station does not speak trees, audits or guessed bonus tokens yet")
+        if len(request.drafts) > MAX_DRAFTS:
+            raise InvalidRequestError(f"{len(request.drafts)} drafts in one upload: at most {MAX_DRAFTS} are judged")
+        unsent = [*request.context_ids, *request.skipped_ids]
+        position = len(self._ids) + len(unsent)
+        if request.first_position != position:
+            raise InvalidRequestError(
+                f"first_position is {request.first_position}, but the ids sent so far end at {position}: out of step"
+            )
+        self._check_ids(unsent, position + max(len(request.drafts), request.generate))
+        if request.drafts:
+            yield await self._judge(request, unsent)
+        else:
+            async for verdict in self._generate(request, unsent):
+                yield verdict
+
+    def close(self) -> None:
+        """Take no more messages."""
+        self.state = State.CLOSED
+
+    async def _judge(self, request: pb.Upload, unsent: list[int]) -> pb.Verdict:
+        drafts = [self._codec.decode(draft.payload) for draft in request.drafts]
+        ids = [*self._ids, *unsent]
+        # Row i judges draft i, so the last draft itself is run only where a bonus may follow it.
+        rows = len(drafts) + (len(drafts) > 1)
+        run = [*ids[self._ran :], *(draft.token for draft in drafts[: rows - 1])]
+        forwarded: Forwarded | None = None
+        logits = self._row[np.newaxis] if self._row is not None and not unsent else None
+        if run:
+            wanted = rows if logits is None else rows - 1
+            forwarded = await self._batcher.forward(Work(self.number, self._ran, run, wanted))
+            logits = forwarded.rows if logits is None else np.concatenate([logits, forwarded.rows])
+        assert logits is not None, "with nothing to run, the last row is at hand"
+        all_rows = logits
+        verdict = verify_chain(
+            drafts,
+            lambda i: self._sampling.distribution(all_rows[i]),
+            self._codec.judge,
+            self._key,
+            len(ids),
+        )
+        self._ids = [*ids, *(draft.token for draft in drafts[: verdict.accepted])]
+        # Drafts that fell are rolled back by the next forward, which keeps `_ran` positions.
+        self._ran = min(len(ids) + rows - 1, len(self._ids))
+        if verdict.token is not None:
+            self._ids.append(verdict.token)
+        self._row = None
+        self._epoch += verdict.accepted < len(drafts)
+        known = [j for j in verdict.judgements if j.reject_probability is not None and j.total_variation is not None]
+        return pb.Verdict(
+            round=request.round,
+            accepted=verdict.accepted,
+            token_id=verdict.token,
+            y_d=[j.y_d for j in verdict.judgements],
+            reject_probability=[j.reject_probability for j in known if j.reject_probability is not None],
+            total_variation=[j.total_variation for j in known if j.total_variation is not None],
+            cost=_cost(forwarded),
+        )
+
+    async def _generate(self, request: pb.Upload, unsent: list[int]) -> AsyncIterator[pb.Verdict]:
+        self._ids.extend(unsent)
+        for i in range(request.generate):
+            run = self._ids[self._ran :]
+            forwarded: Forwarded | None = None
+            if run or self._row is None:
+                forwarded = await self._batcher.forward(Work(self.number, self._ran, run, 1))
+                self._row, self._ran = forwarded.rows[-1], len(self._ids)
+            token = draw_alone(self._sampling.distribution(self._row), self._key, len(self._ids))
+            self._ids.append(token)
+            self._row = None
+            last = token in self._engine.stop_ids or i + 1 == request.generate
+            yield pb.Verdict(round=request.round, token_id=token, last=last, cost=_cost(forwarded))
+            if last:
+                return
+
+    def _check_fit(self, version: int, vocabulary_size: int, fingerprint: bytes) -> None:
+        if version != PROTOCOL_VERSION:
+            raise MismatchError(f"protocol version {version} is not spoken here: this base station speaks {PROTOCOL_VERSION}")
+        if vocabulary_size != self._engine.vocabulary_size:
+            raise MismatchError(
+                f"the device's vocabulary has {vocabulary_size} tokens, the LLM's {self._engine.vocabulary_size}: "
+                "use two models of one family"
+            )
+        if fingerprint != self._engine.fingerprint:
+            raise MismatchError(
+                f"the device's tokenizer ({fingerprint.hex()[:12]}…) is not the LLM's "
+                f"({self._engine.fingerprint.hex()[:12]}…): use two models with one tokenizer"
+            )
+
+    def _check_ids(self, ids: list[int], needed: int) -> None:
+        bad = next((i for i in ids if i >= self._engine.vocabulary_size), None)
+        if bad is not None:
+            raise InvalidRequestError(f"token id {bad} is outside the vocabulary of {self._engine.vocabulary_size}")
+        if needed > self._engine.max_context:
+            raise InvalidRequestError(
+                f"{needed} positions are needed, a session here holds {self._engine.max_context}: shorten the prompt"
+            )
+
+
+def _cost(forwarded: Forwarded | None) -> pb.Cost:
+    """Return the bill of one forward; nothing where a row was still at hand."""
+    if forwarded is None:
+        return pb.Cost()
+    return pb.Cost(
+        forward_s=forwarded.forward_s, queue_s=forwarded.queue_s, forwards=1, positions=forwarded.positions
+    )

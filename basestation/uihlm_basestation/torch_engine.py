@@ -1,0 +1,126 @@
+"""An engine in Torch: the large model, one key-value cache for each session.
+
+Parts of a work list run one after another. An engine remembers every session's ids but at most `max_sessions` caches:
+the one not used for longest makes room, and its session's ids run again when it is next asked for.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+from uihlm_basestation.engine import Float32Array, Work
+from uihlm_models.errors import ModelError
+from uihlm_models.torch_runtime import TorchModel
+from uihlm_proto.errors import InvalidRequestError
+from uihlm_proto.fingerprint import fingerprint
+
+DEFAULT_MAX_SESSIONS = 16
+DEFAULT_MAX_CONTEXT = 2048
+
+
+class TorchEngine:
+    """A large model in Torch (`uihlm_basestation.engine.Engine`).
+
+    Attributes:
+        tokenizer: the model's.
+        vocabulary_size: V.
+        fingerprint: the tokenizer's fingerprint, 32 bytes.
+        stop_ids: ids that end an answer.
+        max_context: positions one session may hold.
+        description: model, weight type and library in a few words, for logs.
+    """
+
+    def __init__(
+        self,
+        model: TorchModel,
+        *,
+        max_sessions: int = DEFAULT_MAX_SESSIONS,
+        max_context: int = DEFAULT_MAX_CONTEXT,
+    ) -> None:
+        """Serve a model.
+
+        Args:
+            model: a loaded model.
+            max_sessions: caches held in memory at once, at least 1.
+            max_context: positions of one session, at most what the model was trained for; 0 takes just that.
+
+        Raises:
+            ModelError: if `max_sessions` is below 1.
+        """
+        if max_sessions < 1:
+            raise ModelError(f"an engine needs room for at least 1 session's cache, got {max_sessions}")
+        self._model = model
+        self._max_sessions = max_sessions
+        self.tokenizer = model.tokenizer
+        self.vocabulary_size = model.vocabulary_size
+        self.fingerprint = fingerprint(model.tokenizer.pieces())
+        self.stop_ids = model.stop_ids
+        self.max_context = min(max_context or model.context_length, model.context_length)
+        self.description = model.description
+        self._ids: dict[int, list[int]] = {}
+        self._caches: OrderedDict[int, Any] = OrderedDict()  # the one used last stands last
+
+    @property
+    def cached_sessions(self) -> frozenset[int]:
+        """The sessions whose cache is in memory."""
+        return frozenset(self._caches)
+
+    def forward(self, work: Sequence[Work]) -> list[Float32Array]:
+        """Run every part of `work` and return its raw logits, `[rows, V]` each; see `Engine.forward`.
+
+        Every part is checked before the first one runs. If a part fails, those before it stand, and the same work can
+        be asked again.
+
+        Raises:
+            InvalidRequestError: if a part has no new ids or ids out of range, keeps more than the session has, wants
+                more rows than it has new ids, or exceeds the context; or if two parts name one session.
+        """
+        sessions = {part.session for part in work}
+        if len(sessions) < len(work):
+            raise InvalidRequestError(f"{len(work)} parts name only {len(sessions)} sessions: one part each")
+        for part in work:
+            self._check(part)
+        return [self._run(part) for part in work]
+
+    def close_session(self, session: int) -> None:
+        """Forget a session; unknown ones are ignored."""
+        self._ids.pop(session, None)
+        self._caches.pop(session, None)
+
+    def _check(self, part: Work) -> None:
+        held = len(self._ids.get(part.session, ()))
+        if len(part.new_ids) == 0:
+            raise InvalidRequestError(f"session {part.session} asks for a forward without new ids")
+        if not 0 <= part.keep_len <= held:
+            raise InvalidRequestError(f"session {part.session} holds {held} positions, cannot keep {part.keep_len}")
+        if not 0 <= part.rows <= len(part.new_ids):
+            raise InvalidRequestError(
+                f"session {part.session} wants {part.rows} rows of logits for {len(part.new_ids)} new ids"
+            )
+        if part.keep_len + len(part.new_ids) > self.max_context:
+            raise InvalidRequestError(
+                f"session {part.session} asks for {part.keep_len} + {len(part.new_ids)} positions, the context holds"
+                f" {self.max_context}"
+            )
+        if min(part.new_ids) < 0 or max(part.new_ids) >= self.vocabulary_size:
+            raise InvalidRequestError(
+                f"session {part.session} sent an id outside the vocabulary of {self.vocabulary_size} tokens"
+            )
+
+    def _run(self, part: Work) -> Float32Array:
+        ids = [*self._ids.get(part.session, ())[: part.keep_len], *part.new_ids]
+        # Out of the table while it runs: a forward that fails leaves layers of different lengths, not to be kept.
+        cache = self._caches.pop(part.session, None)
+        if cache is None:
+            while len(self._caches) >= self._max_sessions:
+                self._caches.popitem(last=False)
+            cache, start = self._model.new_cache(), 0
+        else:
+            self._model.cut(cache, part.keep_len)
+            start = part.keep_len
+        logits = self._model.run(cache, ids[start:], part.rows)
+        self._ids[part.session] = ids
+        self._caches[part.session] = cache
+        return logits

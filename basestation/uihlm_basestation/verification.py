@@ -1,0 +1,133 @@
+"""Does a draft token stand? The acceptance rules, pure.
+
+Letters: d draft token, x the distribution d was drawn from, y the LLM's, both shaped by the session's sampling contract.
+
+residual  (speculative sampling; Eq. 1 of arXiv:2508.12590)
+    accept d with probability min(1, y_d / x_d); else emit d* ~ norm(max(y − x, 0)).
+    Then the token emitted is distributed as y, whatever x is.
+
+coupled   (shared noise, no x on the air)
+    draw d* = argmin(E / y) with the exponentials E that the drafter raced x with; accept iff d* = d, else emit d*.
+    The token emitted is d* either way: the LLM's own draw.
+
+A chain of L > 1 drafts that all stand earns a bonus token from the LLM; a single draft earns none (as in the paper).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from uihlm_proto.codecs import Judge, ReceivedDraft
+from uihlm_proto.randomness import Role, exponentials, uniform
+from uihlm_proto.sampling import draw, race
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The word on one draft.
+
+    Attributes:
+        replacement: the token emitted in its place; None if the draft stands.
+        y_d: the LLM's probability of the draft.
+        reject_probability: 1 − min(1, y_d / x_d); None where x is not known.
+        total_variation: ½ Σ|x − y|; None where x is not known.
+    """
+
+    replacement: int | None
+    y_d: float
+    reject_probability: float | None
+    total_variation: float | None
+
+
+def judge_residual(d: int, x: FloatArray, y: FloatArray, u_accept: float, u_residual: float) -> Judgement:
+    """Apply speculative sampling to draft d ~ x against y, both `[V]` and normalised; u's are uniform in (0, 1).
+
+    The two uniforms must be independent of each other and of the noise that drew d: with shared noise the rule is biased.
+    """
+    x_d, y_d = float(x[d]), float(y[d])
+    residual = np.subtract(y, x)
+    np.maximum(residual, 0.0, out=residual)
+    total_variation = float(residual.sum())
+    reject_probability = max(0.0, 1.0 - y_d / x_d)
+    # u·x_d ≤ y_d is u ≤ y_d/x_d without the division. A residual of zero means x = y up to rounding: nothing to draw from.
+    if u_accept * x_d <= y_d or total_variation == 0.0:
+        return Judgement(None, y_d, reject_probability, total_variation)
+    return Judgement(draw(residual, u_residual), y_d, reject_probability, total_variation)
+
+
+def judge_coupled(d: int, y: FloatArray, noise: FloatArray) -> Judgement:
+    """Race y `[V]` with the shared exponentials `[V]`; the draft stands iff it won here too."""
+    own = race(y, noise)
+    return Judgement(None if own == d else own, float(y[d]), None, None)
+
+
+@dataclass(frozen=True, slots=True)
+class ChainVerdict:
+    """The word on a chain of drafts.
+
+    Attributes:
+        judgements: of the drafts judged, in order: all that stand and the first that does not.
+        accepted: how many stand.
+        token: what follows them: the replacement, the bonus, or None.
+    """
+
+    judgements: tuple[Judgement, ...]
+    accepted: int
+    token: int | None
+
+
+def verify_chain(
+    drafts: Sequence[ReceivedDraft],
+    y_at: Callable[[int], FloatArray],
+    judge: Judge,
+    key: bytes,
+    first_position: int,
+) -> ChainVerdict:
+    """Judge drafts in order until one falls.
+
+    Args:
+        drafts: L ≥ 1 drafts, the first at `first_position`.
+        y_at: y_at(i) is the LLM's distribution `[V]` for draft i given the drafts before it; i = L is the bonus row and
+            is asked for only when L > 1.
+        judge: the rule that fits the codec.
+        key: the session key of every draw.
+        first_position: absolute position of the first draft.
+    """
+    judgements: list[Judgement] = []
+    for i, draft in enumerate(drafts):
+        position = first_position + i
+        y = y_at(i)
+        if judge is Judge.RESIDUAL:
+            assert draft.x_hat is not None, "a codec judged by the residual rule sends x"
+            judgement = judge_residual(
+                draft.token,
+                draft.x_hat,
+                y,
+                uniform(key, Role.ACCEPT, position),
+                uniform(key, Role.RESIDUAL, position),
+            )
+        else:
+            judgement = judge_coupled(draft.token, y, exponentials(key, Role.GUMBEL, position, y.size))
+        judgements.append(judgement)
+        if judgement.replacement is not None:
+            return ChainVerdict(tuple(judgements), i, judgement.replacement)
+    bonus = None
+    if len(drafts) > 1:
+        position = first_position + len(drafts)
+        y = y_at(len(drafts))
+        if judge is Judge.RESIDUAL:
+            bonus = draw(y, uniform(key, Role.BONUS, position))
+        else:
+            bonus = draw_alone(y, key, position)
+    return ChainVerdict(tuple(judgements), len(drafts), bonus)
+
+
+def draw_alone(y: FloatArray, key: bytes, position: int) -> int:
+    """Return the LLM's own token at `position` (policy `llm`): the same race that judges coupled drafts."""
+    return race(y, exponentials(key, Role.GUMBEL, position, y.size))

@@ -1,0 +1,107 @@
+"""From settings to running parts: drafters, base station, link and connection, each closed when the block ends."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from uihlm_device.client import Connection, Contract
+from uihlm_device.decoder import Decoder, DecodeSettings
+from uihlm_device.loading import Drafters, DrafterSettings
+from uihlm_device.policies import PolicySettings, policy
+from uihlm_device.session import Session
+from uihlm_evaluation.configuration import ClockMode, RunConfig
+from uihlm_models.chat_format import ChatFormat
+from uihlm_models.sources import ModelSource, resolve
+from uihlm_models.presets import Role
+from uihlm_models.tokenizer import Tokenizer
+from uihlm_proto.codecs import codec
+from uihlm_proto.fingerprint import fingerprint
+from uihlm_wireless.clock import Clock, EnforcedClock, SimulatedClock
+from uihlm_wireless.interceptor import LinkInterceptor
+from uihlm_wireless.ledger import Ledger
+from uihlm_wireless.link import Link
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """The weights of a run; `llm` is None where a server was named."""
+
+    slm: ModelSource
+    llm: ModelSource | None
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device that is ready to answer.
+
+    Attributes:
+        models: the weights at both ends.
+        tokenizer, chat_format: the drafter model's.
+        connection: to the base station; also scores.
+        contract: what its sessions agree on.
+        clock, ledger: of its one link.
+        decoder: makes a decoder for a policy by name, with the run's knobs or others.
+    """
+
+    models: Models
+    tokenizer: Tokenizer
+    chat_format: ChatFormat
+    connection: Connection
+    contract: Contract
+    clock: Clock
+    ledger: Ledger
+    decoder: Callable[[str, PolicySettings, DecodeSettings], Decoder]
+
+
+def find_models(config: RunConfig) -> Models:
+    """Return the weights that the settings name, fetched or written to the cache if need be."""
+    slm = resolve(config.model, Role.DRAFTER)
+    return Models(slm, None if config.llm is None else resolve(config.llm, Role.TARGET))
+
+
+@contextlib.contextmanager
+def opened_device(config: RunConfig, server: str | None, timeout_s: float) -> Iterator[Device]:
+    """Load the drafter, start a local base station unless `server` names one, connect, and yield the device.
+
+    Raises:
+        ModelError: if weights are missing or unusable.
+        UihlmError: if the settings do not fit the models.
+    """
+    models = find_models(config)
+    settings = DrafterSettings(config.backend, config.layer, config.decode.readout, threads=config.threads)
+    drafters = Drafters(models.slm, settings)
+    tokenizer = drafters.tokenizer
+    vocabulary_size = tokenizer.vocabulary_size
+    clock: Clock = SimulatedClock() if config.clock is ClockMode.SIMULATED else EnforcedClock()
+    ledger = Ledger()
+    interceptor = LinkInterceptor(Link(config.link, clock, config.timing), ledger)
+    with contextlib.ExitStack() as stack:
+        target = server or stack.enter_context(_local(models, config))
+        connection = stack.enter_context(Connection(target, vocabulary_size, [interceptor], timeout_s))
+
+        def decoder(name: str, rules: PolicySettings, decode: DecodeSettings) -> Decoder:
+            rule = policy(name, rules)
+            uplink = codec(config.codec, vocabulary_size)
+            contract = Contract(fingerprint_, decode.sampling, uplink)
+
+            def connect() -> Session:
+                return connection.session(contract)
+
+            return Decoder(drafters.for_policy(rule), uplink, rule, decode, clock, ledger, config.timing, connect)
+
+        fingerprint_ = fingerprint(tokenizer.pieces())
+        contract = Contract(fingerprint_, config.decode.sampling, codec(config.codec, vocabulary_size))
+        yield Device(models, tokenizer, ChatFormat(tokenizer), connection, contract, clock, ledger, decoder)
+
+
+@contextlib.contextmanager
+def _local(models: Models, config: RunConfig) -> Iterator[str]:
+    from uihlm_basestation.loading import EngineSettings, load_engine
+    from uihlm_basestation.local import local_basestation
+
+    assert models.llm is not None, "settings without a server name an LLM"
+    engine = load_engine(models.llm, EngineSettings(threads=config.threads))
+    with local_basestation(engine) as address:
+        yield str(address)

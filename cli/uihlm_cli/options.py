@@ -1,0 +1,218 @@
+"""The flags that commands share, in groups, and the settings they build.
+
+Every flag has an environment variable `UIHLM_<COMMAND>_<FLAG>` (click's `auto_envvar_prefix`), and its default and unit
+in the help. A flag that is left out keeps the default of the settings class it feeds, so that a default is written once.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from uihlm_device.decoder import DecodeSettings
+from uihlm_device.importance import Readout
+from uihlm_device.policies import PolicySettings
+from uihlm_device.uncertainty import Estimator
+from uihlm_evaluation.configuration import ClockMode, RunConfig, Selection
+from uihlm_proto.codecs import CODECS
+from uihlm_proto.sampling import Sampling
+from uihlm_wireless.channel import RadioLink
+from uihlm_wireless.energy import JouleProfile
+from uihlm_wireless.fading import FadingMode
+from uihlm_wireless.settings import PROFILE_NAMES, AirtimeBasis, LinkSettings, profile
+from uihlm_wireless.timing import TimingProfile
+
+F = TypeVar("F", bound=Callable[..., Any])
+Values = dict[str, Any]
+
+_DEFAULT = RunConfig()
+_RADIO = RadioLink()
+
+
+def _group(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Return one decorator that adds options in the order given."""
+
+    def decorate(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def _option(*names: str, help: str, **settings: Any) -> Callable[[F], F]:
+    settings.setdefault("show_default", True)
+    return click.option(*names, help=help, show_envvar=True, **settings)
+
+
+def _choice(names: type[Any]) -> click.Choice[Any]:
+    return click.Choice([member.value for member in names])
+
+
+def _load_config(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
+    """Make the TOML file's values the defaults; flags and environment still win."""
+    if value is None:
+        return None
+    try:
+        settings = tomllib.loads(value.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise click.BadParameter(f"{value} is not valid TOML: {error}", context, parameter) from error
+    known = {p.name for p in context.command.params}
+    renamed = {name.replace("-", "_"): entry for name, entry in settings.items()}
+    unknown = sorted(renamed.keys() - known)
+    if unknown:
+        raise click.BadParameter(
+            f"{value} sets {', '.join(unknown)}, which is no flag of this command (keys are flags without the dashes)",
+            context,
+            parameter,
+        )
+    context.default_map = {**(context.default_map or {}), **renamed}
+    return value
+
+
+config_option = click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    is_eager=True,
+    callback=_load_config,
+    show_envvar=True,
+    help="TOML file with any of these flags as keys (theta_u = 0.5); flags and environment variables win over it.",
+)
+
+selection_options: Callable[[F], F] = _group(
+    _option("--dataset", default="alpaca", help="`alpaca`, or the path of an Alpaca-format JSON or JSONL file."),
+    _option("--limit", type=click.IntRange(1), help="At most so many prompts.  [default: 100 of alpaca, all of a path]"),
+    _option("--offset", type=click.IntRange(0), default=0, help="Leave out so many prompts first."),
+    _option("--sample", type=click.IntRange(1), help="Draw so many prompts at random by the seed instead."),
+    _option("--seed", type=int, default=0, help="Seed of every token, and of --sample."),
+)
+
+model_options: Callable[[F], F] = _group(
+    _option("--model", default="bundled", help="Drafter: a preset (bundled, paper), a GGUF, a folder, or a hub id."),
+    _option("--llm", default=None, help="LLM of the local base station, as --model.  [default: the preset's, or bundled]"),
+    _option("--server", default=None, metavar="HOST:PORT", help="Use this base station instead of a local one."),
+    _option("--backend", type=click.Choice(["llama", "torch"]), help="Library.  [default: llama for GGUF, else torch]"),
+    _option("--threads", type=click.IntRange(0), default=0, help="CPU threads of each model; 0 takes every core."),
+    _option("--layer", type=click.IntRange(0), help="Attention layer read, from 0.  [default: 0.85 of the depth]"),
+    _option("--timeout-s", type=click.FloatRange(0.1), default=120.0, help="Wait so long for any one answer, seconds."),
+)
+
+decode_options: Callable[[F], F] = _group(
+    _option("--temperature", type=click.FloatRange(0), default=_DEFAULT.decode.sampling.temperature, help="T_s; 0 is greedy."),
+    _option("--top-k", type=click.IntRange(0), default=0, help="Keep the k likeliest tokens; 0 keeps all."),
+    _option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=1.0, help="Keep the likeliest tokens of this mass."),
+    _option("--max-tokens", type=click.IntRange(1), default=_DEFAULT.decode.max_tokens, help="Longest answer, tokens."),
+    _option("--codec", type=click.Choice(sorted(CODECS)), default=_DEFAULT.codec, help="Uplink codec."),
+    _option(
+        "--estimator",
+        type=_choice(Estimator),
+        default=_DEFAULT.decode.estimator.value,
+        help="Of the uncertainty u: its mean, or the paper's 20 samples.",
+    ),
+)
+
+rule_options: Callable[[F], F] = _group(
+    _option("--theta-u", type=float, default=_DEFAULT.rules.theta_u, help="Policies u, ui: upload above this uncertainty."),
+    _option("--k", type=click.IntRange(1), default=_DEFAULT.rules.k, help="Policies i, ui: attention weights above θ_imp."),
+    _option("--gamma", type=click.FloatRange(0), default=_DEFAULT.decode.gamma, help="γ in θ_imp = max − γ·std."),
+    _option("--readout", type=_choice(Readout), default=_DEFAULT.decode.readout.value, help="Reading of the attention."),
+    _option("--theta-c", type=float, default=_DEFAULT.rules.theta_c, help="Policy confidence: upload above this 1 − x_d."),
+    _option("--rate", type=click.FloatRange(0, 1), default=_DEFAULT.rules.rate, help="Policies random, u-random: chance."),
+)
+
+
+def link_options(default_profile: str, default_clock: ClockMode) -> Callable[[F], F]:
+    """Return the link's flags; `chat` and `eval` differ in which link and clock they start from."""
+    return _group(
+        _option(
+            "--link", type=click.Choice(PROFILE_NAMES), default=default_profile, help="Named link; the flags below vary it."
+        ),
+        _option("--bandwidth-hz", type=click.FloatRange(0, min_open=True), help="W, Hz.  [default: the link's]"),
+        _option("--transmit-power-dbm", type=float, help="p, dBm.  [default: the link's]"),
+        _option("--noise-dbm", type=float, help="σ², dBm.  [default: the link's]"),
+        _option("--distance-m", type=click.FloatRange(0, min_open=True), help="d, metres.  [default: the link's]"),
+        _option("--path-loss-exponent", type=float, help="α.  [default: the link's]"),
+        _option("--fading", type=_choice(FadingMode), help="Of the uplink.  [default: the link's]"),
+        _option("--fading-seed", type=int, help="Seed of the fading alone.  [default: 0]"),
+        _option("--coherence-s", type=click.FloatRange(0, min_open=True), help="Slot of `slotted` fading, s.  [default: 0.01]"),
+        _option("--rtt-s", type=click.FloatRange(0), help="Round-trip time, s.  [default: the link's]"),
+        _option("--grant-delay-s", type=click.FloatRange(0), help="Uplink grant on an idle link, s.  [default: the link's]"),
+        _option("--devices", type=click.IntRange(1), help="Devices that share W.  [default: 1]"),
+        _option("--airtime", type=_choice(AirtimeBasis), help="Airtime follows the model bits or the wire.  [default: model]"),
+        _option("--b-prob", type=click.IntRange(1), help="Bits billed a probability.  [default: the codec's own]"),
+        _option(
+            "--clock",
+            type=_choice(ClockMode),
+            default=default_clock.value,
+            help="Link seconds on a virtual clock, or really waited for.",
+        ),
+        _option("--draft-time-s", type=click.FloatRange(0), help="Charge so much a draft instead of the measured time, s."),
+        _option("--forward-time-s", type=click.FloatRange(0), help="Charge so much an LLM forward instead, s."),
+    )
+
+
+energy_options: Callable[[F], F] = _group(
+    _option("--device-w", type=click.FloatRange(0), default=JouleProfile().device_w, help="Watts of a busy device."),
+    _option("--basestation-w", type=click.FloatRange(0), default=JouleProfile().basestation_w, help="Watts of a busy base station."),
+)
+
+format_option = _option(
+    "--format", "format_", type=click.Choice(["table", "json", "csv", "md"]), default="table", help="Form of stdout."
+)
+
+
+def link_settings(values: Values) -> LinkSettings:
+    """Return the named link with the given flags put in."""
+    link = profile(values["link"])
+    radio_flags = ("bandwidth_hz", "transmit_power_dbm", "noise_dbm", "distance_m", "path_loss_exponent")
+    radio = {name: values[name] for name in radio_flags if values[name] is not None}
+    if radio:
+        # A link without a radio gets one as soon as a flag speaks of it.
+        link = replace(link, radio=replace(link.radio or _RADIO, **radio))
+    plain = ("fading_seed", "coherence_s", "rtt_s", "grant_delay_s", "devices", "b_prob")
+    given: Values = {name: values[name] for name in plain if values[name] is not None}
+    if values["fading"] is not None:
+        given["fading"] = FadingMode(values["fading"])
+    if values["airtime"] is not None:
+        given["airtime"] = AirtimeBasis(values["airtime"])
+    return replace(link, **given)
+
+
+def run_config(values: Values, policies: tuple[str, ...], selection: Selection = Selection()) -> RunConfig:
+    """Return the settings that the flags of all groups say."""
+    link = link_settings(values)
+    transmit_w = link.radio.transmit_power_w if link.radio is not None else 0.0
+    return RunConfig(
+        selection=selection,
+        policies=policies,
+        decode=DecodeSettings(
+            sampling=Sampling(values["temperature"], values["top_k"], values["top_p"]),
+            max_tokens=values["max_tokens"],
+            estimator=Estimator(values["estimator"]),
+            gamma=values["gamma"],
+            readout=Readout(values["readout"]),
+        ),
+        rules=PolicySettings(values["theta_u"], values["k"], values["theta_c"], values["rate"]),
+        codec=values["codec"],
+        link=link,
+        clock=ClockMode(values["clock"]),
+        timing=TimingProfile(values["draft_time_s"], values["forward_time_s"]),
+        joules=JouleProfile(transmit_w, values["device_w"], values["basestation_w"]),
+        model=values["model"],
+        llm=None if values["server"] is not None else values["llm"] or default_llm(values["model"]),
+        layer=values["layer"],
+        threads=values["threads"],
+        backend=values["backend"],
+    )
+
+
+def default_llm(model: str) -> str:
+    """Return the LLM that goes with a drafter: a preset names a pair; anything else gets the bundled one."""
+    from uihlm_models.presets import PRESETS
+
+    return model if model in PRESETS else "bundled"

@@ -1,0 +1,55 @@
+"""The state of one conversation on the device: its ids, and how far drafter and base station know them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from uihlm_device.session import Cost, Session
+
+
+@dataclass(slots=True)
+class Conversation:
+    """Ids are the only history: nothing is tokenised twice, and a cache is right if it holds a prefix of them.
+
+    Attributes:
+        key: session key of every draw.
+        ids: every committed id, prompt first; an id's index is its position.
+        answer_start: where the answer under way starts; before it lie prompt, earlier answers and chat turns.
+        drafted: how many ids the drafter's cache holds.
+        told: how many ids the base station knows.
+        epoch: corrections the base station made on the open session.
+        session: the open stream, if any.
+        open_round: round of its Open.
+        open_cost: what the prefill of the open session cost the base station, once known.
+    """
+
+    key: bytes
+    ids: list[int] = field(default_factory=list)
+    answer_start: int = 0
+    drafted: int = 0
+    told: int = 0
+    epoch: int = 0
+    session: Session | None = None
+    open_round: int | None = None
+    open_cost: Cost | None = None
+
+    def extend(self, turn_ids: list[int]) -> None:
+        """Append a prompt or a chat turn; the next answer starts after it."""
+        self.ids.extend(turn_ids)
+        self.answer_start = len(self.ids)
+
+    def opened(self, session: Session, round_number: int) -> None:
+        """Note a stream whose Open carried every id so far."""
+        self.session, self.open_round, self.open_cost = session, round_number, None
+        self.told, self.epoch = len(self.ids), 0
+
+    def unsent(self) -> tuple[list[int], list[int]]:
+        """Return the ids the base station has not seen, split where the answer starts: context, skipped."""
+        split = max(self.told, self.answer_start)
+        return self.ids[self.told : split], self.ids[split:]
+
+    def end_session(self) -> None:
+        """Close the stream, if any; the next answer opens another with every id as its prefix."""
+        if self.session is not None:
+            session, self.session = self.session, None
+            session.close()

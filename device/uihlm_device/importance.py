@@ -1,0 +1,101 @@
+"""How important is a draft token in its context? Eq. (5)–(7) of arXiv:2508.12590.
+
+    a[h, j]  attention of head h from the draft token to preceding token j, its own weight left out, rows renormalised
+    θ_imp  = max(A) − γ·std(A)
+    count  = how many weights exceed θ_imp;   important iff count ≥ k, that is iff the k-th largest does
+
+What A is, the paper leaves open. Readings:
+
+heads   all heads' weights of the layer, flattened (the default: the only one that resembles the paper's rates)
+mean    mean over heads first
+max     maximum over heads first
+matrix  the literal Eq. (7): θ_imp from the draft token's row, the count over every row of the head-averaged L×L matrix
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from uihlm_device.drafter import Wants
+
+Float32Array = npt.NDArray[np.float32]
+
+
+class Readout(enum.Enum):
+    """What A is."""
+
+    HEADS = "heads"
+    MEAN = "mean"
+    MAX = "max"
+    MATRIX = "matrix"
+
+
+@dataclass(frozen=True, slots=True)
+class Importance:
+    """What the drafter's attention says of a draft token.
+
+    Attributes:
+        count: weights above θ_imp.
+        entropy_nat: entropy of the head-averaged row, in nats: the collapse of Fig. 2.
+        max_weight: largest weight of the head-averaged row.
+    """
+
+    count: int
+    entropy_nat: float
+    max_weight: float
+
+
+def wants(readout: Readout) -> Wants:
+    """Return what the drafter must record for a reading."""
+    return Wants(attention=True, attention_matrix=readout is Readout.MATRIX)
+
+
+def preceding(attention: Float32Array) -> Float32Array:
+    """Return weights `[head, n-1]` on the preceding tokens, renormalised, given rows `[head, n]` that end in the own one."""
+    rows = attention[:, :-1]
+    normalised: Float32Array = rows / rows.sum(axis=1, keepdims=True, dtype=np.float32)
+    return normalised
+
+
+def importance(
+    attention: Float32Array, gamma: float, readout: Readout = Readout.HEADS, matrix: Float32Array | None = None
+) -> Importance:
+    """Return the importance of the last token.
+
+    Args:
+        attention: its attention row, its own position included, `[head, n]`, n ≥ 2.
+        gamma: γ of Eq. (6).
+        readout: the reading of A.
+        matrix: the head-averaged rows of all positions, `[n, n]`; needed by the `matrix` reading.
+    """
+    rows = preceding(attention)
+    mean = rows.mean(axis=0)
+    match readout:
+        case Readout.HEADS:
+            row = weights = rows
+        case Readout.MEAN:
+            row = weights = mean
+        case Readout.MAX:
+            row = weights = rows.max(axis=0)
+        case Readout.MATRIX:
+            assert matrix is not None, "the matrix reading needs the drafter's attention matrix"
+            row = mean
+            weights = _all_rows(matrix)
+    threshold = float(row.max()) - gamma * float(row.std())
+    positive = mean[mean > 0]
+    return Importance(
+        count=int(np.count_nonzero(weights > threshold)),
+        entropy_nat=float(-(positive * np.log(positive)).sum()),
+        max_weight=float(mean.max()),
+    )
+
+
+def _all_rows(matrix: Float32Array) -> Float32Array:
+    """Return the weights of every row on its preceding tokens, renormalised, `[n, n]`, zero elsewhere."""
+    below: Float32Array = np.tril(matrix, k=-1)
+    mass = below.sum(axis=1, keepdims=True)
+    return np.divide(below, mass, out=np.zeros_like(below), where=mass > 0)

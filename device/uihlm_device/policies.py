@@ -1,0 +1,198 @@
+"""Which draft tokens are uploaded. A policy is a pure function of what the device knows.
+
+name        uploads a draft when                                     needs
+llm         – the base station writes alone, the device prints       nothing
+slm         never                                                    nothing
+hlm         always                                                   nothing
+u           u > θ_u                                                  uncertainty
+i           at least k weights exceed θ_imp                          attention
+ui          both (Eq. 7)                                             uncertainty, attention
+confidence  1 − x_d > θ_c                                            nothing
+random      a coin of weight `rate`                                  nothing
+u-random    u > θ_u and a coin of weight `rate`                      uncertainty
+
+Adding one: write a factory `PolicySettings -> Policy` and register it, here with `@register` or from another package
+through the entry-point group `uihlm.policies`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Protocol
+
+from uihlm_device.drafter import Float32Array
+from uihlm_proto.errors import InvalidRequestError
+
+ENTRY_POINT_GROUP = "uihlm.policies"
+
+
+class Needs(enum.Flag):
+    """What a policy must be told; it is computed only when asked for."""
+
+    NOTHING = 0
+    UNCERTAINTY = enum.auto()
+    IMPORTANCE = enum.auto()
+    LOGITS = enum.auto()
+    HIDDEN = enum.auto()
+
+
+class Mode(enum.Enum):
+    """Who writes."""
+
+    SPLIT = "split"
+    DEVICE_ALONE = "device alone"
+    LLM_ALONE = "llm alone"
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySettings:
+    """Every knob of the built-in policies.
+
+    Attributes:
+        theta_u: θ_u, upload above this uncertainty.
+        k: how many attention weights must exceed θ_imp.
+        theta_c: `confidence`: upload above this 1 − x_d.
+        rate: `random`, `u-random`: probability of an upload.
+    """
+
+    theta_u: float = 0.58
+    k: int = 3
+    theta_c: float = 0.5
+    rate: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the device knows of a draft when it decides.
+
+    Attributes:
+        draft: the token id d.
+        x_d: its probability under the distribution it was drawn from.
+        thin: uniform in (0, 1), keyed by position, for policies that toss a coin.
+        u: uncertainty; None unless needed.
+        importance: how many weights exceed θ_imp; None unless needed.
+        logits: the raw logits `[V]` the draft was drawn from; None unless needed.
+        hidden: the hidden state `[d_model]` those logits came from; None unless needed.
+    """
+
+    draft: int
+    x_d: float
+    thin: float
+    u: float | None
+    importance: int | None
+    logits: Float32Array | None
+    hidden: Float32Array | None
+
+
+class Policy(Protocol):
+    """An upload rule."""
+
+    @property
+    def needs(self) -> Needs:
+        """What `uploads` must be told."""
+
+    @property
+    def mode(self) -> Mode:
+        """Whether both ends write, the device without a base station, or the LLM without a draft."""
+
+    def uploads(self, evidence: Evidence) -> bool:
+        """Return δ: whether the draft is uploaded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A policy made of one function."""
+
+    uploads: Callable[[Evidence], bool]
+    needs: Needs = Needs.NOTHING
+    mode: Mode = Mode.SPLIT
+
+
+Factory = Callable[[PolicySettings], Policy]
+_BUILT_IN: dict[str, Factory] = {}
+
+
+def register(name: str) -> Callable[[Factory], Factory]:
+    """Register a factory under a name."""
+
+    def add(factory: Factory) -> Factory:
+        _BUILT_IN[name] = factory
+        return factory
+
+    return add
+
+
+def known(value: float | None) -> float:
+    """Return a value the policy declared a need for; a missing one is a defect of the loop, not of the input."""
+    assert value is not None, "the policy declares this need, so the decode loop supplies it"
+    return value
+
+
+@register("llm")
+def _llm(settings: PolicySettings) -> Policy:
+    return Rule(lambda evidence: False, mode=Mode.LLM_ALONE)
+
+
+@register("slm")
+def _slm(settings: PolicySettings) -> Policy:
+    return Rule(lambda evidence: False, mode=Mode.DEVICE_ALONE)
+
+
+@register("hlm")
+def _hlm(settings: PolicySettings) -> Policy:
+    return Rule(lambda evidence: True)
+
+
+@register("u")
+def _u(settings: PolicySettings) -> Policy:
+    return Rule(lambda evidence: known(evidence.u) > settings.theta_u, Needs.UNCERTAINTY)
+
+
+@register("i")
+def _i(settings: PolicySettings) -> Policy:
+    return Rule(lambda evidence: known(evidence.importance) >= settings.k, Needs.IMPORTANCE)
+
+
+@register("ui")
+def _ui(settings: PolicySettings) -> Policy:
+    return Rule(
+        lambda evidence: known(evidence.u) > settings.theta_u and known(evidence.importance) >= settings.k,
+        Needs.UNCERTAINTY | Needs.IMPORTANCE,
+    )
+
+
+@register("confidence")
+def _confidence(settings: PolicySettings) -> Policy:
+    return Rule(lambda evidence: 1.0 - evidence.x_d > settings.theta_c)
+
+
+@register("random")
+def _random(settings: PolicySettings) -> Policy:
+    return Rule(lambda evidence: evidence.thin < settings.rate)
+
+
+@register("u-random")
+def _u_random(settings: PolicySettings) -> Policy:
+    return Rule(
+        lambda evidence: known(evidence.u) > settings.theta_u and evidence.thin < settings.rate, Needs.UNCERTAINTY
+    )
+
+
+def names() -> list[str]:
+    """Return every policy name: the built-in ones in the order above, then those of other packages."""
+    others = {point.name for point in entry_points(group=ENTRY_POINT_GROUP)} - _BUILT_IN.keys()
+    return [*_BUILT_IN, *sorted(others)]
+
+
+def policy(name: str, settings: PolicySettings) -> Policy:
+    """Return the policy of that name; InvalidRequestError lists the known ones."""
+    if name in _BUILT_IN:
+        return _BUILT_IN[name](settings)
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        if point.name == name:
+            factory: Factory = point.load()
+            return factory(settings)
+    raise InvalidRequestError(f"unknown policy {name!r}: known are {', '.join(names())}")

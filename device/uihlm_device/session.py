@@ -1,0 +1,80 @@
+"""What the decode loop asks of a base station, whatever carries the messages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One request of the loop (proto/uihlm/v1/verification.proto, `Upload`).
+
+    Attributes:
+        epoch: corrections applied so far.
+        first_position: absolute position of the first draft, or of the first token to generate.
+        context_ids: ids before this answer that the base station has not seen.
+        skipped_ids: ids of this answer committed without asking since the last upload.
+        payloads: codec bytes of each draft.
+        generate: with no drafts, how many tokens the LLM may write.
+    """
+
+    epoch: int
+    first_position: int
+    context_ids: Sequence[int] = ()
+    skipped_ids: Sequence[int] = ()
+    payloads: Sequence[bytes] = ()
+    generate: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a message cost the base station; see `Cost` in the protocol."""
+
+    forward_s: float = 0.0
+    queue_s: float = 0.0
+    forwards: int = 0
+    positions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The base station's word on one upload; see `Verdict` in the protocol.
+
+    Attributes:
+        accepted: how many drafts stand.
+        token: the token after them, if any.
+        y_d, reject_prob, tv: per judged draft; the last two are empty where the base station does not know x.
+        stale: nothing was judged: the upload was built on a corrected round.
+        last: the last verdict of a `generate` round.
+        cost: what it cost the base station.
+    """
+
+    accepted: int
+    token: int | None
+    y_d: Sequence[float] = ()
+    reject_prob: Sequence[float] = ()
+    tv: Sequence[float] = ()
+    stale: bool = False
+    last: bool = True
+    cost: Cost = field(default_factory=Cost)
+
+
+class Session(Protocol):
+    """One stream to a base station. Round numbers are unique within a connection."""
+
+    def open(self, prefix_ids: Sequence[int], key: bytes) -> int:
+        """Send Open and return its round without waiting."""
+
+    def ready(self) -> Cost:
+        """Wait until the base station has prefilled the prefix; UihlmError says why it refused."""
+
+    def upload(self, upload: Upload) -> int:
+        """Send an upload and return its round without waiting."""
+
+    def verdict(self, round_number: int) -> Verdict:
+        """Wait for the next verdict of a round; UihlmError says why there is none."""
+
+    def close(self) -> None:
+        """End the stream; safe to call twice."""

@@ -1,0 +1,70 @@
+"""How uncertain is the drafter of its draft? Eq. (4) of arXiv:2508.12590.
+
+    u = (1/N) Σ_n 1(d_n ≠ d),   d_n ~ softmax(z / θ_n)
+
+z are the raw logits, before the sampling temperature and before top-k and top-p: only there does rejection grow linearly
+with u. Two estimators:
+
+monte-carlo  the paper's: N = 20, θ_n ~ U(0, 2]. Its u is a multiple of 1/N.
+expected     its mean, without the noise: 1 − mean_n softmax(z/θ_n)_d with θ_n = 0.05, 0.15 … 1.95 (midpoint rule).
+"""
+
+from __future__ import annotations
+
+import enum
+
+import numpy as np
+import numpy.typing as npt
+
+from uihlm_proto.randomness import Role, uniforms
+
+SAMPLES = 20
+MAX_TEMPERATURE = 2.0
+MIDPOINTS: npt.NDArray[np.float64] = (np.arange(SAMPLES) + 0.5) * (MAX_TEMPERATURE / SAMPLES)
+
+# A logit c·θ below the largest adds e^-c to a sum of at least 1: all V = 131,072 of them together add less than 2e-9.
+_NEGLIGIBLE = 32.0
+
+Logits = npt.NDArray[np.float32]
+
+
+class Estimator(enum.Enum):
+    """How u is estimated."""
+
+    EXPECTED = "expected"
+    MONTE_CARLO = "monte-carlo"
+
+
+def draft_probabilities(z: Logits, d: int, temperatures: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return softmax(z/θ)_d for each θ, `[N]`, given raw logits z `[V]`; each within 1e-6 of the full sum."""
+    order = np.argsort(-temperatures, kind="stable")
+    result = np.empty(temperatures.size)
+    gap = z - z.max()
+    gap_d = float(gap[d])
+    for i in order:
+        theta = float(temperatures[i])
+        # Temperatures fall, so whatever is negligible now is negligible for all that follow.
+        gap = gap[gap >= -_NEGLIGIBLE * theta]
+        result[i] = np.exp(gap_d / theta) / float(np.exp(gap / np.float32(theta)).sum(dtype=np.float64))
+    return result
+
+
+def expected(z: Logits, d: int) -> float:
+    """Return u of draft d as its expectation over θ ~ U(0, 2], given raw logits z `[V]`."""
+    return float(1.0 - draft_probabilities(z, d, MIDPOINTS).mean())
+
+
+def monte_carlo(z: Logits, d: int, key: bytes, position: int) -> float:
+    """Return u of draft d as the paper samples it, a multiple of 1/20, given raw logits z `[V]`.
+
+    Whether d_n differs from d is a coin of weight 1 − softmax(z/θ_n)_d, so the coin is tossed instead of the token. Draws
+    are Philox(key, MONTE_CARLO, position): N temperatures, then N coins.
+    """
+    numbers = uniforms(key, Role.MONTE_CARLO, position, 2 * SAMPLES)
+    same = draft_probabilities(z, d, MAX_TEMPERATURE * numbers[:SAMPLES])
+    return float((numbers[SAMPLES:] > same).mean())
+
+
+def uncertainty(estimator: Estimator, z: Logits, d: int, key: bytes, position: int) -> float:
+    """Return u of draft d by the chosen estimator."""
+    return expected(z, d) if estimator is Estimator.EXPECTED else monte_carlo(z, d, key, position)

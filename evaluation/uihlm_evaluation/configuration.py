@@ -1,0 +1,99 @@
+"""Every setting of a run, with its default, in one place."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from uihlm_device.decoder import DecodeSettings
+from uihlm_device.policies import PolicySettings
+from uihlm_proto.sampling import Sampling
+from uihlm_wireless.energy import JouleProfile
+from uihlm_wireless.settings import LinkSettings
+from uihlm_wireless.timing import TimingProfile
+
+# In the order of the paper's table, the rival that needs no device first among the remote ones.
+DEFAULT_POLICIES = ("slm", "llm", "hlm", "u", "i", "ui")
+
+
+class ClockMode(enum.Enum):
+    """Whether link seconds pass on a virtual clock or in real time."""
+
+    SIMULATED = "simulated"
+    ENFORCED = "enforced"
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which prompts.
+
+    Attributes:
+        dataset: `alpaca` or a path.
+        limit: at most so many, after `offset`; None is all of a path, 100 of `alpaca`.
+        offset: leave out so many first.
+        sample: draw so many at random by `seed` instead.
+        seed: of the draw of prompts and of every token.
+    """
+
+    dataset: str = "alpaca"
+    limit: int | None = None
+    offset: int = 0
+    sample: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """One evaluation run.
+
+    Attributes:
+        selection: which prompts.
+        policies: in the order they are run and reported.
+        decode: how tokens are drawn.
+        rules: the knobs of the policies.
+        codec: uplink codec.
+        link: the radio link.
+        clock: simulated or enforced.
+        timing: fixed compute times, where measured ones are not wanted.
+        joules: watts of the physical energy profile.
+        model: the drafter, as --model names it.
+        llm: the LLM, as --llm names it; None where a server was named.
+        layer: the attention layer read; None is the model's default.
+        threads: CPU threads of each model; 0 takes every core.
+        backend: `llama` or `torch`; None goes by the form of the weights.
+    """
+
+    selection: Selection = Selection()
+    policies: tuple[str, ...] = DEFAULT_POLICIES
+    decode: DecodeSettings = field(default_factory=lambda: DecodeSettings(Sampling(temperature=0.6)))
+    rules: PolicySettings = PolicySettings()
+    codec: str = "dense32"
+    link: LinkSettings = LinkSettings()
+    clock: ClockMode = ClockMode.SIMULATED
+    timing: TimingProfile = TimingProfile()
+    joules: JouleProfile = JouleProfile()
+    model: str = "bundled"
+    llm: str | None = "bundled"
+    layer: int | None = None
+    threads: int = 0
+    backend: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as plain values, for JSON."""
+        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self), default=_plain))
+        return plain
+
+    def digest(self) -> str:
+        """Return a short hash of everything that `--resume` must find unchanged."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, enum.Enum):
+        return value.value
+    raise TypeError(f"{type(value).__name__} is no setting")
+

@@ -1,0 +1,237 @@
+"""What a policy run comes to: one object of `results.json`.
+
+Counts, bits, joules and base-station seconds are totals over the prompts; rates are ratios of totals; what is a mean
+over prompts carries its 95 % bootstrap interval. Prompts that failed are in none of them.
+
+    upload_rate = l_u / l_s     reject_rate = l_r / l_u     λ = Eq. (3) at that upload rate     η = 1 - ē/ē_HLM
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from uihlm_proto.errors import InvalidRequestError
+from uihlm_wireless.energy import JouleProfile, TokenCounts, energy_saving_ratio, paper_energy, paper_hlm_energy
+from uihlm_wireless.timing import PAPER, Eq3
+
+from uihlm_evaluation.bootstrap import Interval, mean_interval
+from uihlm_evaluation.metrics import TextScore
+from uihlm_evaluation.samples import Sample
+
+LLM = "llm"
+HLM = "hlm"
+_NEVER_SKIP = (LLM, HLM)
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums over the prompts of a policy run that did not fail; fields as in `Sample`."""
+
+    prompts: int
+    tokens: int
+    uploaded: int
+    rejected: int
+    model_bits: int
+    payload_bits: int
+    wire_bytes: int
+    latency_s: float
+    draft_s: float
+    airtime_s: float
+    llm_forwards: int
+    llm_positions: int
+    bs_busy_s: float
+
+    @classmethod
+    def of(cls, samples: Sequence[Sample]) -> Totals:
+        """Return the sums of `samples`."""
+        kept = [sample for sample in samples if not sample.failed]
+        names = [f.name for f in dataclasses.fields(cls)][1:]
+        return cls(len(kept), *(sum(getattr(sample, name) for sample in kept) for name in names))
+
+    @property
+    def counts(self) -> TokenCounts:
+        """What the paper's energy model counts."""
+        return TokenCounts(self.tokens, self.uploaded, self.rejected)
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """What turns counts and seconds into energy and throughput.
+
+    Attributes:
+        vocabulary_size: V of the pair: B is a share of V · 32 bits.
+        hlm: totals of the run's one `hlm` row, in the same setting; None leaves η unknown.
+        joules: the physical powers.
+        eq3: the constants of the paper's throughput.
+    """
+
+    vocabulary_size: int
+    hlm: Totals | None = None
+    joules: JouleProfile = field(default_factory=JouleProfile)
+    eq3: Eq3 = PAPER
+
+    def saving(self, totals: Totals) -> float | None:
+        """Return η against `hlm`; None without tokens on either side."""
+        if self.hlm is None or not self.hlm.tokens or not totals.tokens:
+            return None
+        energy = paper_energy(totals.counts, totals.model_bits, self.vocabulary_size)
+        return energy_saving_ratio(energy, paper_hlm_energy(self.hlm.counts))
+
+    def energy_j(self, totals: Totals) -> float:
+        """Return the joules of a run: transmitter, device and base station."""
+        return self.joules.energy_j(totals.airtime_s, totals.draft_s, totals.bs_busy_s).total_j
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyResult:
+    """One policy run. Field by field the object of `results.json`; None is null there.
+
+    Attributes:
+        policy: its name.
+        prompts: prompts that did not fail.
+        tokens: tokens of their answers.
+        uploaded: drafts judged by the base station.
+        rejected: those rejected.
+        upload_rate: uploaded ÷ tokens.
+        reject_rate: rejected ÷ uploaded; None without uploads.
+        acceptance_rate: 1 - reject_rate.
+        bertscore_f1: mean over prompts with a reference; None without scores.
+        cosine_similarity: likewise.
+        energy_saving_ratio: η in the paper's profile; None for `llm` and without an `hlm` row.
+        energy_j: joules in all.
+        throughput_tok_s: tokens ÷ latency, measured compute and link clock.
+        throughput_paper_tok_s: Eq. (3) with the paper's constants; None for `llm`.
+        latency_s: mean seconds a prompt.
+        llm_forwards_per_token: forwards of the LLM ÷ tokens.
+        llm_positions_per_token: positions these ran ÷ tokens.
+        bs_busy_s: base-station busy seconds in all.
+        model_bits: the paper's B summed.
+        payload_bits: codec payloads and skipped ids.
+        wire_bytes: all that went on the wire.
+        skipped_risk: rejection probabilities of skipped tokens, summed, ÷ all tokens; 0 for `llm` and `hlm`, None for a
+            policy that skips and was not audited.
+    """
+
+    policy: str
+    prompts: int
+    tokens: int
+    uploaded: int
+    rejected: int
+    upload_rate: float | None
+    reject_rate: float | None
+    acceptance_rate: float | None
+    bertscore_f1: Interval | None
+    cosine_similarity: Interval | None
+    energy_saving_ratio: float | None
+    energy_j: float
+    throughput_tok_s: float | None
+    throughput_paper_tok_s: float | None
+    latency_s: Interval | None
+    llm_forwards_per_token: float | None
+    llm_positions_per_token: float | None
+    bs_busy_s: float
+    model_bits: int
+    payload_bits: int
+    wire_bytes: int
+    skipped_risk: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object of `results.json`; an interval becomes `{mean, low, high}`."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> PolicyResult:
+        """Return the result that an object of `results.json` holds.
+
+        Raises:
+            InvalidRequestError: if fields are missing or unknown.
+        """
+        names = {f.name for f in dataclasses.fields(cls)}
+        if set(values) != names:
+            missing, unknown = sorted(names - set(values)), sorted(set(values) - names)
+            raise InvalidRequestError(
+                f"a policy's results lack {missing} and have the unknown {unknown}: were they written by another version?"
+            )
+        fields: dict[str, Any] = {n: Interval(**v) if isinstance(v, dict) else v for n, v in values.items()}
+        return cls(**fields)
+
+
+def summarise(
+    policy: str, samples: Sequence[Sample], scores: Sequence[TextScore] | None, bill: Bill, seed: int = 0
+) -> PolicyResult:
+    """Return the result of one policy run.
+
+    Args:
+        policy: its name.
+        samples: its prompts, failed ones included.
+        scores: quality of each sample, in the same order; None if it was not measured.
+        bill: energy, throughput and the `hlm` row to compare with.
+        seed: of the bootstrap.
+
+    Raises:
+        InvalidRequestError: if a sample belongs to another policy, a prompt occurs twice, or scores and samples differ
+            in number.
+    """
+    _check(policy, samples, scores)
+    totals = Totals.of(samples)
+    kept = [index for index, sample in enumerate(samples) if not sample.failed]
+    alone = policy == LLM
+    upload_rate = 0.0 if alone else _ratio(totals.uploaded, totals.tokens)
+    reject_rate = None if alone else _ratio(totals.rejected, totals.uploaded)
+    bertscore = [scores[index].bertscore_f1 for index in kept] if scores is not None else []
+    cosine = [scores[index].cosine_similarity for index in kept] if scores is not None else []
+    return PolicyResult(
+        policy=policy,
+        prompts=totals.prompts,
+        tokens=totals.tokens,
+        uploaded=0 if alone else totals.uploaded,
+        rejected=0 if alone else totals.rejected,
+        upload_rate=upload_rate,
+        reject_rate=reject_rate,
+        acceptance_rate=None if reject_rate is None else 1.0 - reject_rate,
+        bertscore_f1=_mean(bertscore, seed),
+        cosine_similarity=_mean(cosine, seed),
+        energy_saving_ratio=None if alone else bill.saving(totals),
+        energy_j=bill.energy_j(totals),
+        throughput_tok_s=_ratio(totals.tokens, totals.latency_s),
+        throughput_paper_tok_s=None if alone or upload_rate is None else bill.eq3.throughput_tok_s(upload_rate),
+        latency_s=_mean([samples[index].latency_s for index in kept], seed),
+        llm_forwards_per_token=_ratio(totals.llm_forwards, totals.tokens),
+        llm_positions_per_token=_ratio(totals.llm_positions, totals.tokens),
+        bs_busy_s=totals.bs_busy_s,
+        model_bits=totals.model_bits,
+        payload_bits=totals.payload_bits,
+        wire_bytes=totals.wire_bytes,
+        skipped_risk=_skipped_risk(policy, [samples[index] for index in kept], totals.tokens),
+    )
+
+
+def _check(policy: str, samples: Sequence[Sample], scores: Sequence[TextScore] | None) -> None:
+    others = {sample.policy for sample in samples} - {policy}
+    if others:
+        raise InvalidRequestError(f"samples of {', '.join(sorted(others))} among those of {policy}")
+    if len({sample.prompt for sample in samples}) < len(samples):
+        raise InvalidRequestError(f"a prompt occurs twice among the samples of {policy}")
+    if scores is not None and len(scores) != len(samples):
+        raise InvalidRequestError(f"{len(scores)} scores for {len(samples)} samples of {policy}; expected as many")
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return part / whole if whole else None
+
+
+def _mean(values: Sequence[float | None], seed: int) -> Interval | None:
+    known = [value for value in values if value is not None]
+    return mean_interval(known, seed) if known else None
+
+
+def _skipped_risk(policy: str, samples: Sequence[Sample], tokens: int) -> float | None:
+    if policy in _NEVER_SKIP:
+        return 0.0
+    risks = [sample.skipped_risk_sum for sample in samples]
+    known = [risk for risk in risks if risk is not None]
+    # One prompt without audit makes the sum a sum over something else.
+    return _ratio(sum(known), tokens) if len(known) == len(risks) else None

@@ -1,0 +1,234 @@
+"""Running policies over prompts: every prompt under every policy, in order, into a folder that a later run can resume.
+
+    rounds.jsonl    one line a token, written before …
+    samples.jsonl   … the line of its prompt and policy, so that a sample on disk is whole
+    run.json        the settings, which --resume compares
+
+Prompts are the outer loop: an interrupted run has the same prompts under every policy, and a machine that slows down
+slows all policies alike.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from uihlm_device.conversation import Conversation
+from uihlm_device.decoder import Decoder
+from uihlm_device.session import Cost
+from uihlm_device.tokens import Origin, TokenRecord
+from uihlm_evaluation.configuration import RunConfig
+from uihlm_evaluation.datasets import Example
+from uihlm_evaluation.samples import RoundWriter, Sample, SampleWriter, Stop, keep_rounds, read_samples
+from uihlm_proto.errors import InvalidRequestError, UihlmError, UnavailableError
+from uihlm_proto.randomness import session_key
+from uihlm_wireless.clock import Clock
+from uihlm_wireless.ledger import Ledger, RoundBill
+
+SAMPLES, ROUNDS, RUN = "samples.jsonl", "rounds.jsonl", "run.json"
+
+
+@dataclass(frozen=True, slots=True)
+class RoundLine:
+    """A line of rounds.jsonl: a token record and whose it is. Fields as in `TokenRecord`."""
+
+    policy: str
+    prompt: int
+    position: int
+    token: int
+    round: int | None
+    origin: Origin
+    x_d: float | None
+    y_d: float | None
+    tv: float | None
+    reject_prob: float | None
+    u: float | None
+    importance: int | None
+    attention_entropy: float | None
+    attention_max: float | None
+    uploaded: bool
+    draft_s: float
+    forward_s: float
+    queue_s: float
+    link_s: float
+    airtime_s: float
+    model_bits: int
+    payload_bits: int
+    wire_bytes: int
+    llm_forwards: int
+    llm_positions: int
+
+    @classmethod
+    def of(cls, policy: str, prompt: int, record: TokenRecord) -> RoundLine:
+        """Return the line of one record."""
+        own = {name: getattr(record, name) for name in cls.__slots__ if name not in ("policy", "prompt")}
+        return cls(policy=policy, prompt=prompt, **own)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a progress display shows after each sample.
+
+    Attributes:
+        done, total: samples (prompt × policy).
+        sample: the one just done.
+    """
+
+    done: int
+    total: int
+    sample: Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """A device ready to run: one decoder a policy, and what they share.
+
+    Attributes:
+        decoders: by policy name.
+        clock, ledger: of the device's one link.
+        first_turn: a user turn as prompt ids.
+        decode: ids as text, control tokens left out.
+    """
+
+    decoders: dict[str, Decoder]
+    clock: Clock
+    ledger: Ledger
+    first_turn: Callable[[str], list[int]]
+    decode: Callable[[Sequence[int]], str]
+
+
+def run(
+    bench: Bench,
+    config: RunConfig,
+    examples: Sequence[Example],
+    output: Path,
+    resume: bool,
+    on_progress: Callable[[Progress], None],
+) -> list[Sample]:
+    """Run every policy of `config` over every example and return all samples, those of a resumed run included.
+
+    A prompt that fails is recorded with its error and the run goes on.
+
+    Raises:
+        InvalidRequestError: if `output` holds a run already and `resume` is off, or holds one with other settings.
+        UnavailableError: if the base station cannot be reached; what was done so far is on disk.
+    """
+    done = _prepare(output, config, resume)
+    finished = {(sample.policy, sample.prompt) for sample in done}
+    total = len(examples) * len(config.policies)
+    with SampleWriter(output / SAMPLES) as samples, RoundWriter(output / ROUNDS) as rounds:
+        for example in examples:
+            for name in config.policies:
+                if (name, example.index) in finished:
+                    continue
+                sample, records = _answer(bench, name, example, config)
+                for record in records:
+                    rounds.append(RoundLine.of(name, example.index, record))
+                rounds.flush()
+                samples.append(sample)
+                done.append(sample)
+                on_progress(Progress(len(done), total, sample))
+    return done
+
+
+def _prepare(output: Path, config: RunConfig, resume: bool) -> list[Sample]:
+    settings = output / RUN
+    if settings.exists():
+        if not resume:
+            raise InvalidRequestError(f"{output} holds a run already: add --resume to go on with it, or name another --output")
+        before = json.loads(settings.read_text(encoding="utf-8"))
+        if before["digest"] != config.digest():
+            changed = _differences(before["config"], config.to_dict())
+            raise InvalidRequestError(
+                f"{output} was made with other settings ({', '.join(changed)}): resume with the same ones, "
+                "or name another --output"
+            )
+        done = read_samples(output / SAMPLES) if (output / SAMPLES).exists() else []
+        keep_rounds(output / ROUNDS, {(sample.policy, sample.prompt) for sample in done})
+        return done
+    output.mkdir(parents=True, exist_ok=True)
+    settings.write_text(json.dumps({"digest": config.digest(), "config": config.to_dict()}, indent=1), encoding="utf-8")
+    return []
+
+
+def _differences(before: dict[str, object], now: dict[str, object], prefix: str = "") -> list[str]:
+    """Return the dotted names of settings that differ."""
+    names: list[str] = []
+    for name in sorted(before.keys() | now.keys()):
+        old, new = before.get(name), now.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            names += _differences(old, new, f"{prefix}{name}.")
+        elif old != new:
+            names.append(f"{prefix}{name}: {old} → {new}")
+    return names
+
+
+def _answer(bench: Bench, name: str, example: Example, config: RunConfig) -> tuple[Sample, list[TokenRecord]]:
+    """Answer one prompt under one policy; a failure that only concerns this prompt becomes its sample's error."""
+    decoder = bench.decoders[name]
+    conversation = Conversation(session_key(config.selection.seed, example.index))
+    records: list[TokenRecord] = []
+    failure: UihlmError | None = None
+    started_s = bench.clock.now()
+    ended_s = started_s
+    try:
+        conversation.extend(bench.first_turn(example.user_turn))
+        for record in decoder.answer(conversation):
+            records.append(record)
+            ended_s = bench.clock.now()
+        decoder.settle_open(conversation)
+    except UnavailableError:
+        raise
+    except UihlmError as error:
+        failure = error
+    finally:
+        opening = conversation.open_round
+        cost = conversation.open_cost
+        conversation.end_session()
+    bill = None if opening is None or failure is not None else bench.ledger.pop(opening)
+    text = bench.decode([record.token for record in records])
+    return _sample(name, example, text, records, cost, bill, ended_s - started_s, failure), records
+
+
+def _sample(
+    policy: str,
+    example: Example,
+    text: str,
+    records: Sequence[TokenRecord],
+    opening: Cost | None,
+    bill: RoundBill | None,
+    latency_s: float,
+    failure: UihlmError | None,
+) -> Sample:
+    """Sum one answer up. The Open's prefill and bytes belong to it as much as its rounds do."""
+    cost = opening or Cost()
+    if failure is not None:
+        stop = Stop.ERROR
+    else:
+        stop = Stop.EOS if records and records[-1].stop else Stop.LENGTH
+    forward_s = cost.forward_s + sum(r.forward_s for r in records)
+    return Sample(
+        policy=policy,
+        prompt=example.index,
+        text=text,
+        reference=example.output,
+        tokens=len(records),
+        uploaded=sum(r.uploaded for r in records),
+        rejected=sum(r.origin is Origin.RESAMPLED for r in records),
+        stop=stop,
+        model_bits=sum(r.model_bits for r in records),
+        payload_bits=sum(r.payload_bits for r in records),
+        wire_bytes=(bill.wire_bytes if bill else 0) + sum(r.wire_bytes for r in records),
+        latency_s=latency_s,
+        draft_s=sum(r.draft_s for r in records),
+        forward_s=forward_s,
+        queue_s=cost.queue_s + sum(r.queue_s for r in records),
+        link_s=(bill.link_s if bill else 0.0) + sum(r.link_s for r in records),
+        airtime_s=(bill.airtime_s if bill else 0.0) + sum(r.airtime_s for r in records),
+        llm_forwards=cost.forwards + sum(r.llm_forwards for r in records),
+        llm_positions=cost.positions + sum(r.llm_positions for r in records),
+        bs_busy_s=forward_s,
+        error=None if failure is None else str(failure),
+    )

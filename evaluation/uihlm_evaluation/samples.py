@@ -1,0 +1,298 @@
+"""The two line files of a run: samples.jsonl, one line a prompt under a policy, and rounds.jsonl, one line a token.
+
+Both only grow. A crash can tear the last line; readers leave a torn one out, writers mend the file before they go on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import logging
+import types
+import typing
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self
+
+from uihlm_proto.errors import InvalidRequestError
+
+_LOG = logging.getLogger(__name__)
+
+SIGNIFICANT_DIGITS = 9
+
+
+class SampleFileError(InvalidRequestError):
+    """A line of a samples or rounds file that is not what this program writes."""
+
+
+class Stop(enum.StrEnum):
+    """Why an answer ended."""
+
+    EOS = "eos"
+    LENGTH = "length"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One prompt under one policy: what came out and what it cost.
+
+    Attributes:
+        policy: name of the policy run.
+        prompt: the prompt's index in its data set.
+        text: the answer; what there was of it if it failed.
+        reference: the data set's answer.
+        tokens: tokens of the answer, EOS included.
+        uploaded: drafts judged by the base station, accepted + rejected.
+        rejected: those of them that were rejected.
+        stop: why it ended.
+        model_bits: the paper's B summed.
+        payload_bits: codec payloads and skipped ids.
+        wire_bytes: all that went on the wire.
+        latency_s: from the prompt to the last token, on the run's clock.
+        draft_s: the drafter's busy time.
+        forward_s: the LLM's forwards as the base station timed them.
+        queue_s: waiting inside the base station.
+        link_s: waiting for the link: grant, airtime, round trips.
+        airtime_s: the transmitter's busy time.
+        llm_forwards: forwards of the LLM, prefill included.
+        llm_positions: token positions these ran.
+        bs_busy_s: base-station busy time.
+        skipped_risk_sum: rejection probabilities of the skipped tokens, summed; None without audit.
+        error: what went wrong; None unless `stop` is ERROR.
+    """
+
+    policy: str
+    prompt: int
+    text: str
+    reference: str
+    tokens: int
+    uploaded: int
+    rejected: int
+    stop: Stop
+    model_bits: int
+    payload_bits: int
+    wire_bytes: int
+    latency_s: float
+    draft_s: float
+    forward_s: float
+    queue_s: float
+    link_s: float
+    airtime_s: float
+    llm_forwards: int
+    llm_positions: int
+    bs_busy_s: float
+    skipped_risk_sum: float | None = None
+    error: str | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether the prompt has no answer to count."""
+        return self.stop is Stop.ERROR
+
+    def to_json(self) -> str:
+        """Return the line of this sample, without its newline."""
+        return json.dumps(dataclasses.asdict(self), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+    @classmethod
+    def from_json(cls, line: str) -> Sample:
+        """Return the sample of a line.
+
+        Raises:
+            SampleFileError: if a field is missing, unknown or of another type.
+        """
+        return _sample(_object(line))
+
+
+def _object(line: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise SampleFileError(f"not valid JSON ({error.msg} at column {error.colno})") from error
+    if not isinstance(value, dict):
+        raise SampleFileError(f"expected a JSON object, got {type(value).__name__}")
+    return value
+
+
+def _sample(values: dict[str, Any]) -> Sample:
+    hints = typing.get_type_hints(Sample)
+    names = [field.name for field in dataclasses.fields(Sample)]
+    for problem, keys in (("lacks", set(names) - set(values)), ("has the unknown", set(values) - set(names))):
+        if keys:
+            raise SampleFileError(
+                f"a sample {problem} field {', '.join(sorted(keys))}; was it written by another version?"
+            )
+    for name in names:
+        value, hint = values[name], hints[name]
+        allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        if hint is Stop:
+            if value not in list(Stop):
+                raise SampleFileError(f"stop must be one of {', '.join(Stop)}, got {value!r}")
+            values[name] = Stop(value)
+        elif float in allowed and isinstance(value, int) and not isinstance(value, bool):
+            values[name] = float(value)
+        elif type(value) not in allowed:
+            wanted = " or ".join("null" if kind is types.NoneType else kind.__name__ for kind in allowed)
+            raise SampleFileError(f"field {name} of a sample must be {wanted}, got {value!r}")
+    return Sample(**values)
+
+
+def read_samples(path: Path) -> list[Sample]:
+    """Return the samples of a file in its order; a torn last line is left out with a warning.
+
+    Raises:
+        SampleFileError: with file and line, if any other line is not a sample.
+    """
+    samples = []
+    for number, line in _lines(path):
+        try:
+            samples.append(Sample.from_json(line))
+        except SampleFileError as error:
+            raise SampleFileError(f"{path}, line {number}: {error}") from error
+    return samples
+
+
+def _lines(path: Path) -> list[tuple[int, str]]:
+    """Return (number, text) of the whole lines of a file that are not blank."""
+    lines = path.read_bytes().split(b"\n")
+    if lines[-1] and not _is_json(lines[-1]):
+        _LOG.warning("%s: line %d is torn (the run was cut off while writing it): left out", path.name, len(lines))
+        lines.pop()
+    try:
+        return [(number, line.decode()) for number, line in enumerate(lines, start=1) if line.strip()]
+    except UnicodeDecodeError as error:
+        raise SampleFileError(f"{path}: not UTF-8 text ({error.reason})") from error
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
+
+
+def _mend(path: Path) -> None:
+    """Make the file end with a whole line, so that the next one does not continue a torn one."""
+    if not path.exists():
+        return
+    content = path.read_bytes()
+    head, newline, tail = content.rpartition(b"\n")
+    if not tail:
+        return
+    if _is_json(tail):
+        with path.open("ab") as file:
+            file.write(b"\n")
+        return
+    _LOG.warning("%s: cut a torn last line of %d bytes before going on", path.name, len(tail))
+    with path.open("r+b") as file:
+        file.truncate(len(head) + len(newline))
+
+
+class _LineFile:
+    """A file that lines are appended to; what an earlier run wrote stays. A context manager."""
+
+    def __init__(self, path: Path) -> None:
+        """Open `path` for appending, a torn last line mended."""
+        _mend(path)
+        self._file = path.open("a", encoding="utf-8", newline="\n")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        """Return the writer."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file."""
+        self.close()
+
+
+class SampleWriter(_LineFile):
+    """Appends samples to a file, each flushed when it is written."""
+
+    def append(self, sample: Sample) -> None:
+        """Write one line; it is out of this process when the call returns."""
+        self._file.write(sample.to_json() + "\n")
+        self._file.flush()
+
+
+class DataclassRecord(Protocol):
+    """Any dataclass instance."""
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+
+class RoundWriter(_LineFile):
+    """Appends token records to a file, a prompt's lines at once.
+
+    A record is any flat dataclass: None is left out, floats keep 9 significant digits, an enum is its value.
+    Write a prompt's rounds before its sample: then `keep_rounds` can tell which prompts are whole.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open `path` for appending, a torn last line mended."""
+        super().__init__(path)
+        self._pending: list[str] = []
+
+    def append(self, record: DataclassRecord) -> None:
+        """Hold one line back until `flush`."""
+        values = {field.name: _plain(getattr(record, field.name)) for field in dataclasses.fields(record)}
+        known = {name: value for name, value in values.items() if value is not None}
+        self._pending.append(json.dumps(known, ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n")
+
+    def flush(self) -> None:
+        """Write the lines held back: call it at the end of each prompt."""
+        self._file.write("".join(self._pending))
+        self._file.flush()
+        self._pending.clear()
+
+    def discard(self) -> None:
+        """Forget the lines held back: those of a prompt that will be run again."""
+        self._pending.clear()
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        """Close the file; the lines held back go with an error, and are written without one."""
+        if kind is None:
+            self.flush()
+        self.close()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, enum.Enum):
+        return value.value
+    if hasattr(value, "item"):  # a NumPy scalar
+        value = value.item()
+    return float(f"{value:.{SIGNIFICANT_DIGITS}g}") if isinstance(value, float) else value
+
+
+def keep_rounds(path: Path, finished: Collection[tuple[str, int]]) -> int:
+    """Cut from a rounds file the lines of prompts that are not among `finished` (policy, prompt); return how many went.
+
+    A resumed run calls this first: a crash between a prompt's rounds and its sample leaves rounds that will be written
+    again. The file is replaced in one step.
+
+    Raises:
+        SampleFileError: with file and line, if a line is no JSON object with `policy` and `prompt`.
+    """
+    if not path.exists():
+        return 0
+    kept = []
+    lines = _lines(path)
+    for number, line in lines:
+        try:
+            values = _object(line)
+            whose = (values["policy"], values["prompt"])
+        except (SampleFileError, KeyError) as error:
+            raise SampleFileError(f"{path}, line {number}: not a round ({error})") from error
+        if whose in finished:
+            kept.append(line + "\n")
+    if len(kept) < len(lines):
+        rewritten = path.with_name(path.name + ".new")
+        rewritten.write_text("".join(kept), encoding="utf-8", newline="\n")
+        rewritten.replace(path)
+    return len(lines) - len(kept)

@@ -1,0 +1,273 @@
+"""llama.cpp as this project needs it: one GGUF, one context, whole batches in, views of the raw logits out.
+
+The low-level binding is used throughout: the high-level class copies every row of logits and keeps one sequence only.
+Sequences have key-value streams of their own, so that a neighbour's cells never enter a session's attention.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from uihlm_models.errors import ModelError
+from uihlm_models.llama_library import forget_errors, library, load_model, recent_errors
+from uihlm_models.tokenizer import LlamaTokenizer
+
+Float32Array = npt.NDArray[np.float32]
+
+# Beyond this, threads wait for each other more than they compute on the small matrices of one token.
+_MAX_DEFAULT_THREADS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeSettings:
+    """How a model is loaded.
+
+    Attributes:
+        n_ctx: positions each sequence may hold, at most what the model was trained for; 0 takes just that.
+        n_seq_max: sequences held at once.
+        n_batch: most positions in one call of `decode`; also llama.cpp's physical batch, so that a call for one
+            sequence is one graph.
+        n_threads: CPU threads; 0 takes the cores this process may use, 16 at most.
+        gpu_layers: blocks put on a GPU, if the library was built for one; -1 puts all.
+        flash_attention: fused attention; off materialises the attention weights, which a callback can then read.
+        embeddings: whether hidden states can be asked for.
+        cb_eval: a ctypes function pointer llama.cpp asks about every tensor of a graph; None for full speed.
+    """
+
+    n_ctx: int = 0
+    n_seq_max: int = 1
+    n_batch: int = 512
+    n_threads: int = 0
+    gpu_layers: int = -1
+    flash_attention: bool = True
+    embeddings: bool = False
+    cb_eval: Any = None
+
+
+_DEFAULTS = RuntimeSettings()
+
+
+class LlamaRuntime:
+    """A GGUF model with one context. Not for use by two threads at once.
+
+    Attributes:
+        tokenizer: the model's; valid until `close`.
+        vocabulary_size: V.
+        n_ctx: positions each sequence may hold.
+        n_batch: most positions in one `decode`.
+        n_seq_max: sequences held at once.
+        n_layer: blocks of the model.
+        n_head: attention heads of a block.
+        d_model: width of its hidden states.
+        description: architecture, size and weight type, as llama.cpp puts it.
+
+    Raises:
+        ModelError: if llama-cpp-python is missing, or the file cannot be loaded.
+    """
+
+    def __init__(self, path: Path, settings: RuntimeSettings = _DEFAULTS) -> None:
+        lib = library()
+        self._lib = lib
+        model = load_model(path, settings.gpu_layers)
+        try:
+            self._context = _new_context(lib, model, path, settings)
+        except ModelError:
+            lib.llama_model_free(model)
+            raise
+        # Held for as long as the context may call it.
+        self._cb_eval = settings.cb_eval
+        self._free = weakref.finalize(self, _free, lib, self._context, model)
+        self._memory = lib.llama_get_memory(self._context)
+        self.tokenizer = LlamaTokenizer(model)
+        self.vocabulary_size = self.tokenizer.vocabulary_size
+        self.n_ctx = int(lib.llama_n_ctx_seq(self._context))
+        self.n_batch = settings.n_batch
+        self.n_seq_max = settings.n_seq_max
+        self.n_layer = int(lib.llama_model_n_layer(model))
+        self.n_head = int(lib.llama_model_n_head(model))
+        self.d_model = int(lib.llama_model_n_embd(model))
+        self.description = _description(lib, model)
+        self._embeddings_allowed = settings.embeddings
+        self._embeddings_on = False
+        self._outputs = 0
+        self._make_batch(settings.n_batch)
+
+    def _make_batch(self, capacity: int) -> None:
+        """Allocate one batch for good; a call then only fills its arrays, through NumPy views."""
+        lib = self._lib
+        self._ids = np.zeros(capacity, np.int32)
+        self._positions = np.zeros(capacity, np.int32)
+        self._sequence_counts = np.ones(capacity, np.int32)
+        self._sequences = np.zeros(capacity, np.int32)
+        # One sequence a token: pointer i points at element i.
+        self._sequence_pointers = (self._sequences.ctypes.data + 4 * np.arange(capacity, dtype=np.uint64)).astype(
+            np.uint64
+        )
+        self._wanted = np.zeros(capacity, np.int8)
+        self._batch = lib.llama_batch()
+        int32_p = ctypes.POINTER(ctypes.c_int32)
+        self._batch.token = self._ids.ctypes.data_as(int32_p)
+        self._batch.embd = None
+        self._batch.pos = self._positions.ctypes.data_as(int32_p)
+        self._batch.n_seq_id = self._sequence_counts.ctypes.data_as(int32_p)
+        self._batch.seq_id = self._sequence_pointers.ctypes.data_as(ctypes.POINTER(int32_p))
+        self._batch.logits = self._wanted.ctypes.data_as(ctypes.POINTER(ctypes.c_int8))
+
+    def decode(
+        self,
+        ids: Sequence[int],
+        positions: Sequence[int] | npt.NDArray[np.int32],
+        sequences: Sequence[int] | npt.NDArray[np.int32] | int,
+        wanted: Sequence[bool] | npt.NDArray[np.bool_],
+    ) -> None:
+        """Run one batch: token i at `positions[i]` of sequence `sequences[i]`; keep logits where `wanted[i]`.
+
+        Raises:
+            ModelError: if the batch exceeds `n_batch`, or llama.cpp cannot run it.
+        """
+        count = len(ids)
+        if not 0 < count <= self.n_batch:
+            raise ModelError(f"a batch holds 1 … {self.n_batch} tokens, got {count}")
+        self._ids[:count] = ids
+        self._positions[:count] = positions
+        self._sequences[:count] = sequences
+        self._wanted[:count] = wanted
+        self._run(count, int(np.count_nonzero(self._wanted[:count])))
+
+    def decode_one(self, token: int, position: int, sequence: int = 0) -> None:
+        """Run one token and keep its logits: `decode` without the arrays, for the loop that drafts."""
+        self._ids[0] = token
+        self._positions[0] = position
+        self._sequences[0] = sequence
+        self._wanted[0] = 1
+        self._run(1, 1)
+
+    def _run(self, count: int, outputs: int) -> None:
+        self._batch.n_tokens = count
+        self._outputs = 0
+        forget_errors()
+        status = self._lib.llama_decode(self._context, self._batch)
+        if status != 0:
+            reason = "no free cells in the key-value cache" if status == 1 else recent_errors()
+            raise ModelError(f"llama.cpp could not run {count} tokens (status {status}: {reason})")
+        self._outputs = count if self._embeddings_on else outputs
+
+    def logits(self) -> Float32Array:
+        """Return the raw logits of the last batch, `[wanted, V]` in batch order: a view, valid until the next batch."""
+        if self._outputs == 0:
+            return np.empty((0, self.vocabulary_size), np.float32)
+        return _view(self._lib.llama_get_logits(self._context), (self._outputs, self.vocabulary_size))
+
+    def hidden(self) -> Float32Array:
+        """Return the last token's state after the final norm, `[d_model]`: a view, valid until the next batch.
+
+        Raises:
+            ModelError: if hidden states were not on for the last batch (`hidden_on`).
+        """
+        if not self._embeddings_on:
+            raise ModelError("hidden states were not asked for before the batch: call hidden_on(True) first")
+        return _view(self._lib.llama_get_embeddings_ith(self._context, -1), (self.d_model,))
+
+    def hidden_on(self, on: bool) -> None:
+        """Make the next batches output hidden states; every token of such a batch then also outputs logits.
+
+        Raises:
+            ModelError: if the runtime was loaded without `embeddings`.
+        """
+        if on == self._embeddings_on:
+            return
+        if not self._embeddings_allowed:
+            raise ModelError("this model was loaded without hidden states: load it with embeddings=True")
+        self._lib.llama_set_embeddings(self._context, on)
+        self._embeddings_on = on
+
+    def truncate(self, sequence: int, keep_len: int) -> None:
+        """Forget the positions of a sequence from `keep_len` on.
+
+        Raises:
+            ModelError: if the model's memory cannot be cut there (recurrent models).
+        """
+        if not self._lib.llama_memory_seq_rm(self._memory, sequence, keep_len, -1):
+            raise ModelError(
+                f"this model's memory cannot be rolled back to position {keep_len}: use a model with a plain key-value"
+                " cache"
+            )
+
+    def close(self) -> None:
+        """Free the native memory; every view and the tokenizer are invalid from here on."""
+        self._free()
+
+    def __enter__(self) -> LlamaRuntime:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Free the native memory."""
+        self.close()
+
+
+def _view(pointer: Any, shape: tuple[int, ...]) -> Float32Array:
+    if not pointer:
+        raise ModelError("llama.cpp holds no output for the last batch")
+    size = int(np.prod(shape))
+    address = ctypes.addressof(pointer.contents)
+    memory: Any = (ctypes.c_float * size).from_address(address)
+    flat: Float32Array = np.frombuffer(memory, np.float32)
+    return flat.reshape(shape)
+
+
+def _new_context(lib: Any, model: Any, path: Path, settings: RuntimeSettings) -> Any:
+    params = lib.llama_context_default_params()
+    trained = int(lib.llama_model_n_ctx_train(model))
+    per_sequence = min(settings.n_ctx or trained, trained)
+    # llama.cpp counts the cells of all sequences together and deals them out evenly.
+    params.n_ctx = per_sequence * settings.n_seq_max
+    params.n_seq_max = settings.n_seq_max
+    params.n_batch = params.n_ubatch = settings.n_batch
+    params.n_threads = params.n_threads_batch = settings.n_threads or default_threads()
+    params.flash_attn_type = (
+        lib.LLAMA_FLASH_ATTN_TYPE_AUTO if settings.flash_attention else lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    )
+    params.pooling_type = lib.LLAMA_POOLING_TYPE_NONE
+    params.kv_unified = False
+    params.no_perf = True
+    if settings.cb_eval is not None:
+        params.cb_eval = ctypes.cast(settings.cb_eval, lib.ggml_backend_sched_eval_callback)
+    forget_errors()
+    context = lib.llama_init_from_model(model, params)
+    if not context:
+        raise ModelError(
+            f"llama.cpp cannot make a context of {params.n_ctx} positions for {path.name} ({recent_errors()}): ask for"
+            " fewer"
+        )
+    return context
+
+
+def _description(lib: Any, model: Any) -> str:
+    buffer = ctypes.create_string_buffer(256)
+    lib.llama_model_desc(model, buffer, len(buffer))
+    return buffer.value.decode("utf-8", "replace")
+
+
+def _free(lib: Any, context: Any, model: Any) -> None:
+    lib.llama_free(context)
+    lib.llama_model_free(model)
+
+
+def default_threads() -> int:
+    """Return how many threads a model takes by default: the cores this process may use, 16 at most."""
+    affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+    return min(cores, _MAX_DEFAULT_THREADS)

@@ -1,0 +1,188 @@
+"""Fake models of known distributions, served through the real server, client and interceptor.
+
+A fake obeys the Drafter or Engine protocol to the letter: it keeps ids like a key-value cache and refuses what a real one
+would refuse, so that a loop that mismanages a cache fails here first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from uihlm_basestation.engine import Work
+from uihlm_basestation.local import local_basestation as serving
+from uihlm_basestation.server import Address
+from uihlm_device.client import Connection, Contract
+from uihlm_device.conversation import Conversation
+from uihlm_device.decoder import Decoder, DecodeSettings
+from uihlm_device.drafter import Record, Wants
+from uihlm_device.policies import PolicySettings, policy
+from uihlm_device.tokens import TokenRecord
+from uihlm_proto.codecs import codec
+from uihlm_proto.errors import InvalidRequestError
+from uihlm_proto.fingerprint import fingerprint
+from uihlm_proto.randomness import session_key
+from uihlm_proto.sampling import Sampling
+from uihlm_wireless.clock import Clock, SimulatedClock
+from uihlm_wireless.interceptor import LinkInterceptor
+from uihlm_wireless.ledger import Ledger
+from uihlm_wireless.link import Link
+from uihlm_wireless.settings import LinkSettings, profile
+from uihlm_wireless.timing import TimingProfile
+
+Logits = Callable[[Sequence[int]], np.ndarray]
+
+
+def fixed(p: Sequence[float]) -> Logits:
+    """Logits of one distribution, whatever the context."""
+    z = np.log(np.asarray(p, np.float64)).astype(np.float32)
+    return lambda ids: z
+
+
+def contextual(vocabulary_size: int, salt: int, spread: float = 2.0, window: int = 3) -> Logits:
+    """Logits that depend on the last `window` ids: a wrong cache shows at once."""
+
+    def logits(ids: Sequence[int]) -> np.ndarray:
+        digest = hashlib.blake2b(repr((salt, tuple(ids[-window:]))).encode(), digest_size=8).digest()
+        return (np.random.default_rng(int.from_bytes(digest, "little")).normal(size=vocabulary_size) * spread).astype(
+            np.float32
+        )
+
+    return logits
+
+
+def mixed(a: Logits, b: Logits, weight: float) -> Logits:
+    """A model near `a`, pulled towards `b`."""
+    return lambda ids: ((1 - weight) * a(ids) + weight * b(ids)).astype(np.float32)
+
+
+def vocabulary(size: int) -> bytes:
+    return fingerprint(f"<{i}>" for i in range(size))
+
+
+__all__ = ["Bench", "FakeDrafter", "FakeEngine", "contextual", "fixed", "mixed", "serving", "vocabulary"]
+
+
+class FakeDrafter:
+    """A drafter whose logits are a function of its ids."""
+
+    max_context = 4096
+
+    def __init__(self, logits: Logits, vocabulary_size: int, stop_ids: Sequence[int] = (), name: int | None = None) -> None:
+        self._logits = logits
+        self.vocabulary_size = vocabulary_size
+        self.fingerprint = vocabulary(name or vocabulary_size)
+        self.stop_ids = frozenset(stop_ids)
+        self.ids: list[int] = []
+        self.forwards = 0
+
+    def forward(self, keep_len: int, new_ids: Sequence[int], wants: Wants = Wants()) -> Record:
+        if not new_ids or keep_len > len(self.ids):
+            raise InvalidRequestError(f"bad forward: keep {keep_len} of {len(self.ids)}, new {new_ids}")
+        self.ids[keep_len:] = new_ids
+        self.forwards += 1
+        n = len(self.ids)
+        rng = np.random.default_rng(n * 7919 + self.ids[-1])
+        attention = rng.dirichlet(np.ones(n), size=4).astype(np.float32) if wants.attention else None
+        return Record(self._logits(self.ids).copy(), attention=attention)
+
+
+class FakeEngine:
+    """An engine whose logits are a function of each session's ids."""
+
+    max_context = 4096
+    description = "fake"
+
+    def __init__(self, logits: Logits, vocabulary_size: int, stop_ids: Sequence[int] = (), name: int | None = None) -> None:
+        self._logits = logits
+        self.vocabulary_size = vocabulary_size
+        self.fingerprint = vocabulary(name or vocabulary_size)
+        self.stop_ids = frozenset(stop_ids)
+        self.sessions: dict[int, list[int]] = {}
+        self.batches: list[int] = []
+        self.threads: set[int] = set()
+
+    def forward(self, work: Sequence[Work]) -> list[np.ndarray]:
+        assert len({w.session for w in work}) == len(work)
+        self.threads.add(threading.get_ident())
+        self.batches.append(len(work))
+        out = []
+        for part in work:
+            ids = self.sessions.setdefault(part.session, [])
+            if not part.new_ids or part.keep_len > len(ids) or not 0 <= part.rows <= len(part.new_ids):
+                raise InvalidRequestError(f"bad work {part} on {len(ids)} ids")
+            ids[part.keep_len :] = part.new_ids
+            n = len(ids)
+            rows = [self._logits(ids[: n - part.rows + 1 + r]) for r in range(part.rows)]
+            out.append(np.stack(rows) if rows else np.zeros((0, self.vocabulary_size), np.float32))
+        return out
+
+    def close_session(self, session: int) -> None:
+        self.sessions.pop(session, None)
+
+
+class Bench:
+    """A device under test: fake drafter, real loop, real client, real interceptor."""
+
+    def __init__(
+        self,
+        address: Address,
+        drafter: FakeDrafter,
+        codec_name: str = "dense32",
+        sampling: Sampling | None = None,
+        link: LinkSettings | None = None,
+        clock: Clock | None = None,
+        timing: TimingProfile | None = None,
+        timeout_s: float = 20.0,
+    ) -> None:
+        self.drafter = drafter
+        self.clock = clock or SimulatedClock()
+        self.timing = timing or TimingProfile(draft_s=0.01, forward_s=0.02)
+        self.ledger = Ledger()
+        self.sampling = sampling or Sampling()
+        self.codec = codec(codec_name, drafter.vocabulary_size)
+        radio = Link(link or profile("none"), self.clock, self.timing)
+        self.connection = Connection(
+            str(address), drafter.vocabulary_size, [LinkInterceptor(radio, self.ledger)], timeout_s=timeout_s
+        )
+        self.contract = Contract(drafter.fingerprint, self.sampling, self.codec)
+
+    def decoder(self, name: str, max_tokens: int = 32, settings: PolicySettings | None = None) -> Decoder:
+        rule = policy(name, settings or PolicySettings())
+        return Decoder(
+            self.drafter,
+            self.codec,
+            rule,
+            DecodeSettings(self.sampling, max_tokens),
+            self.clock,
+            self.ledger,
+            self.timing,
+            lambda: self.connection.session(self.contract),
+        )
+
+    def run(
+        self,
+        name: str,
+        prompt: Sequence[int] = (1, 2, 3),
+        seed: int = 0,
+        index: int = 0,
+        max_tokens: int = 32,
+        settings: PolicySettings | None = None,
+    ) -> list[TokenRecord]:
+        conversation = Conversation(session_key(seed, index))
+        conversation.extend(list(prompt))
+        records = list(self.decoder(name, max_tokens, settings).answer(conversation))
+        conversation.end_session()
+        return records
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def __enter__(self) -> Bench:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()

@@ -1,0 +1,60 @@
+"""The ledger: parts of a round come out in order, and nothing is lost or counted twice."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from uihlm_proto.errors import ProtocolError
+from uihlm_wireless.ledger import Ledger, RoundBill
+
+
+def test_a_round_is_its_request_and_its_answer():
+    ledger = Ledger()
+    ledger.charge_request(RoundBill(4, model_bit=10, payload_bit=8, uplink_wire_bytes=3, airtime_s=1.0, link_s=1.5))
+    ledger.charge_answer(RoundBill(4, downlink_wire_bytes=2, link_s=0.25, downlink_s=0.25, forward_s=0.5))
+    bill = ledger.bill(4)
+    assert (bill.round, bill.model_bit, bill.payload_bit, bill.wire_bytes) == (4, 10, 8, 5)
+    assert (bill.airtime_s, bill.link_s, bill.downlink_s, bill.forward_s) == (1.0, 1.75, 0.25, 0.5)
+    assert ledger.pop(4) == bill
+
+
+def test_further_answers_are_further_parts_however_early_they_are_read():
+    ledger = Ledger()
+    ledger.charge_request(RoundBill(1, uplink_wire_bytes=100))
+    for weight in (1, 2, 3):
+        ledger.charge_answer(RoundBill(1, downlink_wire_bytes=weight))
+    assert [ledger.pop(1).wire_bytes for _ in range(3)] == [101, 2, 3]
+
+
+def test_a_request_that_is_never_answered_can_be_taken():
+    ledger = Ledger()
+    ledger.charge_request(RoundBill(1, model_bit=5))
+    assert ledger.pop(1).model_bit == 5
+
+
+def test_a_bill_that_is_not_there_is_named():
+    ledger = Ledger()
+    ledger.charge_request(RoundBill(1))
+    ledger.pop(1)
+    for ask in (ledger.pop, ledger.bill):
+        with pytest.raises(ProtocolError, match="round 1"):
+            ask(1)
+
+
+@given(st.lists(st.tuples(st.integers(1, 4), st.integers(0, 1000), st.booleans()), max_size=60))
+def test_what_is_popped_adds_up_to_the_totals(events):
+    ledger, popped, opened = Ledger(), 0, set()
+    for round_, weight, pop in events:
+        if round_ not in opened:
+            opened.add(round_)
+            ledger.charge_request(RoundBill(round_, uplink_wire_bytes=weight))
+        else:
+            ledger.charge_answer(RoundBill(round_, downlink_wire_bytes=weight))
+        if pop:
+            popped += ledger.pop(round_).wire_bytes
+    left = 0
+    for round_ in opened:
+        try:
+            left += ledger.bill(round_).wire_bytes
+        except ProtocolError:
+            continue
+    assert popped + left == ledger.totals().wire_bytes

@@ -1,0 +1,129 @@
+"""The bill: what every round cost on the link."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+
+from uihlm_proto.errors import ProtocolError
+
+
+@dataclass(frozen=True, slots=True)
+class RoundBill:
+    """What one round, a request and all its answers, cost on the link.
+
+    Attributes:
+        round: its number.
+        model_bit: the paper's B = V·b_prob a draft; the payload for codecs without a distribution.
+        payload_bit: codec bytes, skipped ids, audit.
+        uplink_wire_bytes: the request on the wire.
+        downlink_wire_bytes: its answers on the wire.
+        airtime_s: the request's time on the air, transmissions lost to outage included.
+        link_s: wait + grant + airtime + RTT + downlink; never the forward.
+        wait_s: wait for the link to be free of earlier uploads.
+        grant_s: wait for an uplink grant.
+        rtt_s: propagation and core network.
+        downlink_s: the answers' time on the air.
+        forward_s: LLM forward that the clock was charged with, measured or fixed; not part of link_s.
+    """
+
+    round: int
+    model_bit: int = 0
+    payload_bit: int = 0
+    uplink_wire_bytes: int = 0
+    downlink_wire_bytes: int = 0
+    airtime_s: float = 0.0
+    link_s: float = 0.0
+    wait_s: float = 0.0
+    grant_s: float = 0.0
+    rtt_s: float = 0.0
+    downlink_s: float = 0.0
+    forward_s: float = 0.0
+
+    @property
+    def wire_bytes(self) -> int:
+        """Both directions together."""
+        return self.uplink_wire_bytes + self.downlink_wire_bytes
+
+    def plus(self, other: RoundBill) -> RoundBill:
+        """Return the sum of two bills, under this one's round."""
+        return RoundBill(
+            self.round,
+            self.model_bit + other.model_bit,
+            self.payload_bit + other.payload_bit,
+            self.uplink_wire_bytes + other.uplink_wire_bytes,
+            self.downlink_wire_bytes + other.downlink_wire_bytes,
+            self.airtime_s + other.airtime_s,
+            self.link_s + other.link_s,
+            self.wait_s + other.wait_s,
+            self.grant_s + other.grant_s,
+            self.rtt_s + other.rtt_s,
+            self.downlink_s + other.downlink_s,
+            self.forward_s + other.forward_s,
+        )
+
+
+class Ledger:
+    """The bills of a channel's rounds, whose numbers are unique. May be used from several threads.
+
+    A round with several answers (`generate`) has several parts, in order: the request with its first answer, then each
+    further answer alone. However early the answers are read, the n-th `pop` returns the n-th part.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._parts: dict[int, deque[RoundBill]] = {}
+        self._unanswered: dict[int, RoundBill] = {}
+        self._totals = RoundBill(round=0)
+
+    def charge_request(self, bill: RoundBill) -> None:
+        """Charge what sending the request of `bill.round` cost."""
+        with self._lock:
+            self._totals = self._totals.plus(bill)
+            self._unanswered[bill.round] = bill
+
+    def charge_answer(self, bill: RoundBill) -> None:
+        """Charge what one answer to `bill.round` cost."""
+        with self._lock:
+            self._totals = self._totals.plus(bill)
+            request = self._unanswered.pop(bill.round, None)
+            part = bill if request is None else request.plus(bill)
+            self._parts.setdefault(bill.round, deque()).append(part)
+
+    def bill(self, round: int) -> RoundBill:
+        """Return the sum of a round's parts so far that were not popped; ProtocolError if there are none."""
+        with self._lock:
+            parts: list[RoundBill] = list(self._parts.get(round, ()))
+            if round in self._unanswered:
+                parts.append(self._unanswered[round])
+            if not parts:
+                raise _unknown(round)
+            total = parts[0]
+            for part in parts[1:]:
+                total = total.plus(part)
+            return total
+
+    def pop(self, round: int) -> RoundBill:
+        """Return a round's next part and forget it; ProtocolError if there is none.
+
+        A request without an answer (a lost session) is a part of its own.
+        """
+        with self._lock:
+            if parts := self._parts.get(round):
+                part = parts.popleft()
+                if not parts:
+                    del self._parts[round]
+                return part
+            if round in self._unanswered:
+                return self._unanswered.pop(round)
+            raise _unknown(round)
+
+    def totals(self) -> RoundBill:
+        """Return the sum of everything charged, popped or not (its round is 0)."""
+        with self._lock:
+            return self._totals
+
+
+def _unknown(round: int) -> ProtocolError:
+    return ProtocolError(f"the ledger has no bill of round {round}: it was never sent, or its bill was taken")

@@ -1,0 +1,165 @@
+"""When things happen on one device's link: pure scheduling, no gRPC and no sleeping.
+
+    an upload handed over at `now`, on a session whose Open left at t₀:
+        send     = max(now, t₀ + RTT, link free)  + grant delay if the link is idle then
+        arrival  = send + airtime + RTT/2                              the link is free again at send + airtime
+        forward  = max(arrival, base station free) … + forward time    the base station is free at its end
+        verdict  = forward's end + RTT/2 + downlink time
+
+Open costs one RTT. Its prefill keeps the base station busy for this session from t₀ + RTT/2 on, while the device does
+its own. Open asks for no grant: that belongs to connecting. With `generate = n` grant and RTT are paid once; every
+forward starts where the last one ended. Other sessions' load on the base station shows only where time is real: under
+an enforced clock the reported queue time delays the forward.
+
+The bill is computed from the same model but never from a measured time: in a loop that waits for each verdict it is the
+same under every clock, although the instants differ with the compute in between.
+"""
+
+from __future__ import annotations
+
+import math
+
+from uihlm_proto.errors import ProtocolError
+
+from uihlm_wireless.clock import Clock
+from uihlm_wireless.ledger import RoundBill
+from uihlm_wireless.settings import LinkSettings
+from uihlm_wireless.timing import MEASURED, TimingProfile
+
+
+class Link:
+    """One device's radio link: free or busy until some time, whatever the session.
+
+    Attributes:
+        settings: the link.
+        clock: the clock its instants are on.
+        timing: what a forward is charged.
+    """
+
+    def __init__(self, settings: LinkSettings, clock: Clock, timing: TimingProfile = MEASURED) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.timing = timing
+        self._uplink_free_at = 0.0
+        self._downlink_free_at = 0.0
+
+    def open(self, round: int, now: float, wire_bytes: int, session_key: bytes) -> Session:
+        """Send an Open of `wire_bytes` at `now` and return its session; `session.request_bill` is what sending cost."""
+        bit = self.settings.uplink_bit(0, wire_bytes)
+        airtime_s = self.settings.uplink_airtime_s(bit, session_key, message=0)
+        left_at, wait_s = self._occupy_uplink(now, 0.0, airtime_s)
+        bill = RoundBill(
+            round,
+            uplink_wire_bytes=wire_bytes,
+            airtime_s=airtime_s,
+            wait_s=wait_s,
+            rtt_s=self.settings.rtt_s,
+            link_s=wait_s + airtime_s + self.settings.rtt_s,
+        )
+        return Session(self, session_key, round, left_at, bill)
+
+    def _occupy_uplink(self, ready_at: float, grant_s: float, airtime_s: float) -> tuple[float, float]:
+        """Take the uplink for one message; return when its last bit leaves, and how long it waited for earlier ones.
+
+        The grant is asked for only where the link is idle: a message that queues rides on the report of the last.
+        """
+        wait_s = max(0.0, self._uplink_free_at - ready_at)
+        left_at = ready_at + wait_s + (0.0 if wait_s > 0.0 else grant_s) + airtime_s
+        self._uplink_free_at = left_at
+        return left_at, wait_s
+
+    def _occupy_downlink(self, ready_at: float, airtime_s: float) -> float:
+        """Take the downlink for one answer; return when its last bit leaves."""
+        self._downlink_free_at = max(ready_at, self._downlink_free_at) + airtime_s
+        return self._downlink_free_at
+
+
+class Session:
+    """One stream on a link.
+
+    Attributes:
+        request_bill: what the latest request cost to send.
+    """
+
+    def __init__(self, link: Link, session_key: bytes, round: int, left_at: float, bill: RoundBill) -> None:
+        self.request_bill = bill
+        self._link = link
+        self._key = session_key
+        self._round_trip_done_at = left_at + link.settings.rtt_s
+        self._arrival_at = {round: left_at + link.settings.rtt_s / 2}
+        self._basestation_free_at = self._arrival_at[round]
+        self._messages = 1
+
+    def arrival_at(self, round: int) -> float:
+        """Return when the request of `round` reaches the base station."""
+        if round not in self._arrival_at:
+            raise ProtocolError(f"the base station answered round {round}, which this session has not sent")
+        return self._arrival_at[round]
+
+    def upload(self, round: int, now: float, model_bit: int, payload_bit: int, wire_bytes: int) -> float:
+        """Send an upload handed over at `now`; return when it reaches the base station."""
+        settings = self._link.settings
+        airtime_s = settings.uplink_airtime_s(settings.uplink_bit(model_bit, wire_bytes), self._key, self._messages)
+        self._messages += 1
+        left_at, wait_s = self._link._occupy_uplink(
+            max(now, self._round_trip_done_at), settings.grant_delay_s, airtime_s
+        )
+        grant_s = 0.0 if wait_s > 0.0 else settings.grant_delay_s
+        self._arrival_at[round] = left_at + settings.rtt_s / 2
+        self.request_bill = RoundBill(
+            round,
+            model_bit,
+            payload_bit,
+            uplink_wire_bytes=wire_bytes,
+            airtime_s=airtime_s,
+            wait_s=wait_s,
+            grant_s=grant_s,
+            rtt_s=settings.rtt_s,
+            link_s=wait_s + grant_s + airtime_s + settings.rtt_s,
+        )
+        return self._arrival_at[round]
+
+    def ready(self, round: int, wire_bytes: int, forward_s: float, queue_s: float = 0.0) -> tuple[float, RoundBill]:
+        """Take the answer to Open; return when it reaches the device, and what it cost. `forward_s` is the prefill."""
+        return self._answer(round, wire_bytes, forward_s, queue_s, stale=False)
+
+    def verdict(
+        self, round: int, wire_bytes: int, forward_s: float, queue_s: float = 0.0, *, stale: bool = False
+    ) -> tuple[float, RoundBill]:
+        """Take an answer to an upload; return when it reaches the device, and what it cost.
+
+        Args:
+            round: the upload's.
+            wire_bytes: the answer's.
+            forward_s: LLM forward as measured; a fixed timing profile overrides it.
+            queue_s: wait for the engine as measured; counts under an enforced clock alone.
+            stale: the upload was dropped unjudged: no forward, whatever the profile says.
+
+        Raises:
+            ProtocolError: for a round never sent, or a reported time that is negative or not finite.
+        """
+        return self._answer(round, wire_bytes, forward_s, queue_s, stale)
+
+    def _answer(
+        self, round: int, wire_bytes: int, forward_s: float, queue_s: float, stale: bool
+    ) -> tuple[float, RoundBill]:
+        for name, seconds in (("forward_s", forward_s), ("queue_s", queue_s)):
+            if not (math.isfinite(seconds) and seconds >= 0.0):
+                raise ProtocolError(
+                    f"the base station reports {name} = {seconds} for round {round}: expected 0 or more"
+                )
+        arrival_at = self.arrival_at(round)
+        timing = self._link.timing
+        charged_s = forward_s if timing.forward_s is None or stale else timing.forward_s
+        waited_s = 0.0 if self._link.clock.simulated else queue_s
+        self._basestation_free_at = max(arrival_at + waited_s, self._basestation_free_at) + charged_s
+        downlink_s = self._link.settings.downlink_airtime_s(8 * wire_bytes)
+        left_at = self._link._occupy_downlink(self._basestation_free_at, downlink_s)
+        bill = RoundBill(
+            round,
+            downlink_wire_bytes=wire_bytes,
+            downlink_s=downlink_s,
+            link_s=downlink_s,
+            forward_s=charged_s,
+        )
+        return left_at + self._link.settings.rtt_s / 2, bill
