@@ -71,7 +71,9 @@ class FakeDrafter:
 
     max_context = 4096
 
-    def __init__(self, logits: Logits, vocabulary_size: int, stop_ids: Sequence[int] = (), name: int | None = None) -> None:
+    def __init__(
+        self, logits: Logits, vocabulary_size: int, stop_ids: Sequence[int] = (), name: int | None = None
+    ) -> None:
         self._logits = logits
         self.vocabulary_size = vocabulary_size
         self.fingerprint = vocabulary(name or vocabulary_size)
@@ -96,7 +98,9 @@ class FakeEngine:
     max_context = 4096
     description = "fake"
 
-    def __init__(self, logits: Logits, vocabulary_size: int, stop_ids: Sequence[int] = (), name: int | None = None) -> None:
+    def __init__(
+        self, logits: Logits, vocabulary_size: int, stop_ids: Sequence[int] = (), name: int | None = None
+    ) -> None:
         self._logits = logits
         self.vocabulary_size = vocabulary_size
         self.fingerprint = vocabulary(name or vocabulary_size)

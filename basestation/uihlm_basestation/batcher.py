@@ -53,6 +53,7 @@ class Batcher:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
         self._waiting: list[_Waiting] = []
         self._pump: asyncio.Task[None] | None = None
+        self._closed = False
 
     async def forward(self, work: Work) -> Forwarded:
         """Run one part in the next forward and return its share of it."""
@@ -65,10 +66,14 @@ class Batcher:
     async def close_session(self, session: int) -> None:
         """Forget a session's cache, after any forward that is under way."""
         self._waiting = [w for w in self._waiting if w.work.session != session]
+        if self._closed:
+            # The engine and every cache go with the process.
+            return
         await self._in_thread(lambda: self._engine.close_session(session))
 
     async def close(self) -> None:
         """Finish the forward under way and stop the thread."""
+        self._closed = True
         if self._pump is not None:
             await self._pump
         await asyncio.to_thread(self._thread.shutdown, True)

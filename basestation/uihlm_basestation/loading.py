@@ -39,7 +39,9 @@ def load_engine(source: ModelSource, settings: EngineSettings = EngineSettings()
     backend = settings.backend or ("llama" if source.kind is Kind.GGUF else "torch")
     if backend == "llama":
         if source.kind is not Kind.GGUF:
-            raise ModelError(f"llama.cpp reads GGUF files, and {source.label} is a folder: leave --backend out, or name a GGUF")
+            raise ModelError(
+                f"llama.cpp reads GGUF files, and {source.label} is a folder: leave --backend out, or name a GGUF"
+            )
         from uihlm_basestation.llama_engine import LlamaEngine
 
         return LlamaEngine(

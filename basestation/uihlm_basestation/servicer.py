@@ -123,7 +123,9 @@ class VerificationServicer(pb_grpc.VerificationServiceServicer):
         if not context_ids:
             raise InvalidRequestError("context_ids is empty: the first token has nothing to be scored against")
         if max(ids) >= self._engine.vocabulary_size:
-            raise InvalidRequestError(f"token id {max(ids)} is outside the vocabulary of {self._engine.vocabulary_size}")
+            raise InvalidRequestError(
+                f"token id {max(ids)} is outside the vocabulary of {self._engine.vocabulary_size}"
+            )
         if len(ids) > self._engine.max_context:
             raise InvalidRequestError(f"{len(ids)} ids to score, a session here holds {self._engine.max_context}")
         scores: list[float] = []

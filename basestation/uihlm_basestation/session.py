@@ -173,7 +173,9 @@ class Session:
 
     def _check_fit(self, version: int, vocabulary_size: int, fingerprint: bytes) -> None:
         if version != PROTOCOL_VERSION:
-            raise MismatchError(f"protocol version {version} is not spoken here: this base station speaks {PROTOCOL_VERSION}")
+            raise MismatchError(
+                f"protocol version {version} is not spoken here: this base station speaks {PROTOCOL_VERSION}"
+            )
         if vocabulary_size != self._engine.vocabulary_size:
             raise MismatchError(
                 f"the device's vocabulary has {vocabulary_size} tokens, the LLM's {self._engine.vocabulary_size}: "
@@ -199,6 +201,4 @@ def _cost(forwarded: Forwarded | None) -> pb.Cost:
     """Return the bill of one forward; nothing where a row was still at hand."""
     if forwarded is None:
         return pb.Cost()
-    return pb.Cost(
-        forward_s=forwarded.forward_s, queue_s=forwarded.queue_s, forwards=1, positions=forwarded.positions
-    )
+    return pb.Cost(forward_s=forwarded.forward_s, queue_s=forwarded.queue_s, forwards=1, positions=forwarded.positions)

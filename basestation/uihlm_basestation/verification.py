@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from uihlm_proto.codecs import Judge, ReceivedDraft
-from uihlm_proto.randomness import Role, exponentials, uniform
+from uihlm_proto.randomness import Role, uniform, words
 from uihlm_proto.sampling import draw, race
 
 FloatArray = npt.NDArray[np.float64]
@@ -61,8 +61,8 @@ def judge_residual(d: int, x: FloatArray, y: FloatArray, u_accept: float, u_resi
     return Judgement(draw(residual, u_residual), y_d, reject_probability, total_variation)
 
 
-def judge_coupled(d: int, y: FloatArray, noise: FloatArray) -> Judgement:
-    """Race y `[V]` with the shared exponentials `[V]`; the draft stands iff it won here too."""
+def judge_coupled(d: int, y: FloatArray, noise: npt.NDArray[np.uint64]) -> Judgement:
+    """Race y `[V]` with the shared words `[V]`; the draft stands iff it won here too."""
     own = race(y, noise)
     return Judgement(None if own == d else own, float(y[d]), None, None)
 
@@ -113,7 +113,7 @@ def verify_chain(
                 uniform(key, Role.RESIDUAL, position),
             )
         else:
-            judgement = judge_coupled(draft.token, y, exponentials(key, Role.GUMBEL, position, y.size))
+            judgement = judge_coupled(draft.token, y, words(key, Role.GUMBEL, position, y.size))
         judgements.append(judgement)
         if judgement.replacement is not None:
             return ChainVerdict(tuple(judgements), i, judgement.replacement)
@@ -130,4 +130,4 @@ def verify_chain(
 
 def draw_alone(y: FloatArray, key: bytes, position: int) -> int:
     """Return the LLM's own token at `position` (policy `llm`): the same race that judges coupled drafts."""
-    return race(y, exponentials(key, Role.GUMBEL, position, y.size))
+    return race(y, words(key, Role.GUMBEL, position, y.size))

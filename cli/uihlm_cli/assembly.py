@@ -13,8 +13,8 @@ from uihlm_device.policies import PolicySettings, policy
 from uihlm_device.session import Session
 from uihlm_evaluation.configuration import ClockMode, RunConfig
 from uihlm_models.chat_format import ChatFormat
-from uihlm_models.sources import ModelSource, resolve
 from uihlm_models.presets import Role
+from uihlm_models.sources import ModelSource, resolve
 from uihlm_models.tokenizer import Tokenizer
 from uihlm_proto.codecs import codec
 from uihlm_proto.fingerprint import fingerprint

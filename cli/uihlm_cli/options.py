@@ -86,7 +86,9 @@ config_option = click.option(
 
 selection_options: Callable[[F], F] = _group(
     _option("--dataset", default="alpaca", help="`alpaca`, or the path of an Alpaca-format JSON or JSONL file."),
-    _option("--limit", type=click.IntRange(1), help="At most so many prompts.  [default: 100 of alpaca, all of a path]"),
+    _option(
+        "--limit", type=click.IntRange(1), help="At most so many prompts.  [default: 100 of alpaca, all of a path]"
+    ),
     _option("--offset", type=click.IntRange(0), default=0, help="Leave out so many prompts first."),
     _option("--sample", type=click.IntRange(1), help="Draw so many prompts at random by the seed instead."),
     _option("--seed", type=int, default=0, help="Seed of every token, and of --sample."),
@@ -94,7 +96,9 @@ selection_options: Callable[[F], F] = _group(
 
 model_options: Callable[[F], F] = _group(
     _option("--model", default="bundled", help="Drafter: a preset (bundled, paper), a GGUF, a folder, or a hub id."),
-    _option("--llm", default=None, help="LLM of the local base station, as --model.  [default: the preset's, or bundled]"),
+    _option(
+        "--llm", default=None, help="LLM of the local base station, as --model.  [default: the preset's, or bundled]"
+    ),
     _option("--server", default=None, metavar="HOST:PORT", help="Use this base station instead of a local one."),
     _option("--backend", type=click.Choice(["llama", "torch"]), help="Library.  [default: llama for GGUF, else torch]"),
     _option("--threads", type=click.IntRange(0), default=0, help="CPU threads of each model; 0 takes every core."),
@@ -103,9 +107,19 @@ model_options: Callable[[F], F] = _group(
 )
 
 decode_options: Callable[[F], F] = _group(
-    _option("--temperature", type=click.FloatRange(0), default=_DEFAULT.decode.sampling.temperature, help="T_s; 0 is greedy."),
+    _option(
+        "--temperature",
+        type=click.FloatRange(0),
+        default=_DEFAULT.decode.sampling.temperature,
+        help="T_s; 0 is greedy.",
+    ),
     _option("--top-k", type=click.IntRange(0), default=0, help="Keep the k likeliest tokens; 0 keeps all."),
-    _option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=1.0, help="Keep the likeliest tokens of this mass."),
+    _option(
+        "--top-p",
+        type=click.FloatRange(0, 1, min_open=True),
+        default=1.0,
+        help="Keep the likeliest tokens of this mass.",
+    ),
     _option("--max-tokens", type=click.IntRange(1), default=_DEFAULT.decode.max_tokens, help="Longest answer, tokens."),
     _option("--codec", type=click.Choice(sorted(CODECS)), default=_DEFAULT.codec, help="Uplink codec."),
     _option(
@@ -117,12 +131,22 @@ decode_options: Callable[[F], F] = _group(
 )
 
 rule_options: Callable[[F], F] = _group(
-    _option("--theta-u", type=float, default=_DEFAULT.rules.theta_u, help="Policies u, ui: upload above this uncertainty."),
-    _option("--k", type=click.IntRange(1), default=_DEFAULT.rules.k, help="Policies i, ui: attention weights above θ_imp."),
+    _option(
+        "--theta-u", type=float, default=_DEFAULT.rules.theta_u, help="Policies u, ui: upload above this uncertainty."
+    ),
+    _option(
+        "--k", type=click.IntRange(1), default=_DEFAULT.rules.k, help="Policies i, ui: attention weights above θ_imp."
+    ),
     _option("--gamma", type=click.FloatRange(0), default=_DEFAULT.decode.gamma, help="γ in θ_imp = max − γ·std."),
-    _option("--readout", type=_choice(Readout), default=_DEFAULT.decode.readout.value, help="Reading of the attention."),
-    _option("--theta-c", type=float, default=_DEFAULT.rules.theta_c, help="Policy confidence: upload above this 1 − x_d."),
-    _option("--rate", type=click.FloatRange(0, 1), default=_DEFAULT.rules.rate, help="Policies random, u-random: chance."),
+    _option(
+        "--readout", type=_choice(Readout), default=_DEFAULT.decode.readout.value, help="Reading of the attention."
+    ),
+    _option(
+        "--theta-c", type=float, default=_DEFAULT.rules.theta_c, help="Policy confidence: upload above this 1 − x_d."
+    ),
+    _option(
+        "--rate", type=click.FloatRange(0, 1), default=_DEFAULT.rules.rate, help="Policies random, u-random: chance."
+    ),
 )
 
 
@@ -130,7 +154,10 @@ def link_options(default_profile: str, default_clock: ClockMode) -> Callable[[F]
     """Return the link's flags; `chat` and `eval` differ in which link and clock they start from."""
     return _group(
         _option(
-            "--link", type=click.Choice(PROFILE_NAMES), default=default_profile, help="Named link; the flags below vary it."
+            "--link",
+            type=click.Choice(PROFILE_NAMES),
+            default=default_profile,
+            help="Named link; the flags below vary it.",
         ),
         _option("--bandwidth-hz", type=click.FloatRange(0, min_open=True), help="W, Hz.  [default: the link's]"),
         _option("--transmit-power-dbm", type=float, help="p, dBm.  [default: the link's]"),
@@ -139,11 +166,21 @@ def link_options(default_profile: str, default_clock: ClockMode) -> Callable[[F]
         _option("--path-loss-exponent", type=float, help="α.  [default: the link's]"),
         _option("--fading", type=_choice(FadingMode), help="Of the uplink.  [default: the link's]"),
         _option("--fading-seed", type=int, help="Seed of the fading alone.  [default: 0]"),
-        _option("--coherence-s", type=click.FloatRange(0, min_open=True), help="Slot of `slotted` fading, s.  [default: 0.01]"),
+        _option(
+            "--coherence-s",
+            type=click.FloatRange(0, min_open=True),
+            help="Slot of `slotted` fading, s.  [default: 0.01]",
+        ),
         _option("--rtt-s", type=click.FloatRange(0), help="Round-trip time, s.  [default: the link's]"),
-        _option("--grant-delay-s", type=click.FloatRange(0), help="Uplink grant on an idle link, s.  [default: the link's]"),
+        _option(
+            "--grant-delay-s", type=click.FloatRange(0), help="Uplink grant on an idle link, s.  [default: the link's]"
+        ),
         _option("--devices", type=click.IntRange(1), help="Devices that share W.  [default: 1]"),
-        _option("--airtime", type=_choice(AirtimeBasis), help="Airtime follows the model bits or the wire.  [default: model]"),
+        _option(
+            "--airtime",
+            type=_choice(AirtimeBasis),
+            help="Airtime follows the model bits or the wire.  [default: model]",
+        ),
         _option("--b-prob", type=click.IntRange(1), help="Bits billed a probability.  [default: the codec's own]"),
         _option(
             "--clock",
@@ -151,14 +188,21 @@ def link_options(default_profile: str, default_clock: ClockMode) -> Callable[[F]
             default=default_clock.value,
             help="Link seconds on a virtual clock, or really waited for.",
         ),
-        _option("--draft-time-s", type=click.FloatRange(0), help="Charge so much a draft instead of the measured time, s."),
+        _option(
+            "--draft-time-s", type=click.FloatRange(0), help="Charge so much a draft instead of the measured time, s."
+        ),
         _option("--forward-time-s", type=click.FloatRange(0), help="Charge so much an LLM forward instead, s."),
     )
 
 
 energy_options: Callable[[F], F] = _group(
     _option("--device-w", type=click.FloatRange(0), default=JouleProfile().device_w, help="Watts of a busy device."),
-    _option("--basestation-w", type=click.FloatRange(0), default=JouleProfile().basestation_w, help="Watts of a busy base station."),
+    _option(
+        "--basestation-w",
+        type=click.FloatRange(0),
+        default=JouleProfile().basestation_w,
+        help="Watts of a busy base station.",
+    ),
 )
 
 format_option = _option(

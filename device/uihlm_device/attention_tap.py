@@ -4,8 +4,8 @@ llama.cpp asks a callback about every tensor of a graph, some thousand times a t
 computes up to that tensor and calls again, and the tensor can be read. Nearly every answer is no, so the callback is a
 dictionary's own look-up by the tensor's address, which runs no Python code. Addresses stay good while graphs of one
 shape follow one another; a graph of another number of tokens empties the dictionary. A look-up that still went stale
-shows up as a weight tensor never seen: `captured` is then False, and the caller empties the dictionary and runs the batch
-again.
+shows up as a weight tensor never seen: `captured` is then False, and the caller empties the dictionary and runs the
+batch again.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from uihlm_models.errors import ModelError
 from uihlm_models.llama_library import ggml_function
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from uihlm_device.drafter import Drafter
 from uihlm_device.session import Cost, Session
 
 
@@ -15,7 +16,8 @@ class Conversation:
         key: session key of every draw.
         ids: every committed id, prompt first; an id's index is its position.
         answer_start: where the answer under way starts; before it lie prompt, earlier answers and chat turns.
-        drafted: how many ids the drafter's cache holds.
+        drafter: whose cache holds a prefix of the ids; a drafter serves one conversation at a time.
+        drafted: how many ids that cache holds.
         told: how many ids the base station knows.
         epoch: corrections the base station made on the open session.
         session: the open stream, if any.
@@ -26,6 +28,7 @@ class Conversation:
     key: bytes
     ids: list[int] = field(default_factory=list)
     answer_start: int = 0
+    drafter: Drafter | None = None
     drafted: int = 0
     told: int = 0
     epoch: int = 0
@@ -37,6 +40,11 @@ class Conversation:
         """Append a prompt or a chat turn; the next answer starts after it."""
         self.ids.extend(turn_ids)
         self.answer_start = len(self.ids)
+
+    def use(self, drafter: Drafter) -> None:
+        """Draft with this drafter from now on; another one's cache is of no use to it."""
+        if self.drafter is not drafter:
+            self.drafter, self.drafted = drafter, 0
 
     def opened(self, session: Session, round_number: int) -> None:
         """Note a stream whose Open carried every id so far."""

@@ -109,6 +109,7 @@ class Decoder:
                 f"{self._drafter.max_context}: start a new one or shorten it"
             )
         limit = min(self._settings.max_tokens, room)
+        conversation.use(self._drafter)
         finished = False
         try:
             self._open(conversation)
@@ -166,7 +167,11 @@ class Decoder:
             conversation.drafted = position
         coded = self._codec.draft(self._settings.sampling.distribution(record.logits), key, position)
         d = coded.token
-        u = uncertainty(self._settings.estimator, record.logits, d, key, position) if Needs.UNCERTAINTY in needs else None
+        u = (
+            uncertainty(self._settings.estimator, record.logits, d, key, position)
+            if Needs.UNCERTAINTY in needs
+            else None
+        )
         # Views die with the next forward.
         logits = record.logits.copy() if Needs.LOGITS in needs else None
         hidden = record.hidden.copy() if record.hidden is not None else None

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+from uihlm_device.attention_tap import AttentionTap
+from uihlm_device.drafter import Record, Wants
 from uihlm_models.errors import ModelError
 from uihlm_models.llama_runtime import LlamaRuntime, RuntimeSettings
 from uihlm_models.tokenizer import LlamaTokenizer
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_proto.fingerprint import fingerprint
-
-from uihlm_device.attention_tap import AttentionTap
-from uihlm_device.drafter import Record, Wants
 
 Float32Array = npt.NDArray[np.float32]
 

@@ -54,7 +54,9 @@ class Drafters:
     def __init__(self, source: ModelSource, settings: DrafterSettings = DrafterSettings()) -> None:
         backend = settings.backend or ("llama" if source.kind is Kind.GGUF else "torch")
         if backend == "llama" and source.kind is not Kind.GGUF:
-            raise ModelError(f"llama.cpp reads GGUF files, and {source.label} is a folder: leave --backend out, or name a GGUF")
+            raise ModelError(
+                f"llama.cpp reads GGUF files, and {source.label} is a folder: leave --backend out, or name a GGUF"
+            )
         self._source = source
         self._settings = settings
         self._llama = backend == "llama"
@@ -83,18 +85,20 @@ class Drafters:
 
     def _load_llama(self, kind: _Kind) -> Drafter:
         from uihlm_device.llama_drafter import LlamaDrafter
-        from uihlm_models.bundled import block_count
 
         settings = self._settings
-        layer = self._layer(block_count(self._source.path)) if kind.attention else None
-        return LlamaDrafter(
+        drafter = LlamaDrafter(
             self._source.path,
-            attention_layer=layer,
+            attention_layer=0 if kind.attention else None,
             attention_matrix=kind.attention and settings.readout is Readout.MATRIX,
             hidden=kind.hidden,
             max_context=settings.max_context,
             n_threads=settings.threads,
         )
+        if kind.attention:
+            # The depth is known only now that the file is read.
+            drafter.watch(self._layer(drafter.n_layer))
+        return drafter
 
     def _load_torch(self, kind: _Kind) -> Drafter:
         from uihlm_device.torch_drafter import TorchDrafter

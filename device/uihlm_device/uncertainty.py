@@ -20,10 +20,14 @@ from uihlm_proto.randomness import Role, uniforms
 
 SAMPLES = 20
 MAX_TEMPERATURE = 2.0
-MIDPOINTS: npt.NDArray[np.float64] = (np.arange(SAMPLES) + 0.5) * (MAX_TEMPERATURE / SAMPLES)
+MIDPOINTS = np.array([(i + 0.5) * MAX_TEMPERATURE / SAMPLES for i in range(SAMPLES)])
 
-# A logit c·θ below the largest adds e^-c to a sum of at least 1: all V = 131,072 of them together add less than 2e-9.
-_NEGLIGIBLE = 32.0
+# Logits this close to the largest are summed one by one; those further down are summed by bins of this width, each at its
+# mean. Within a bin the error is of second order, (width/θ)²/8 at most, and at small θ the bins weigh nothing: 1e-5 in all.
+_NEAR = 8.0
+_BIN_WIDTH = 1.0 / 64.0
+# Below this even the largest θ leaves e^-64 of a token.
+_FAR = 128.0
 
 Logits = npt.NDArray[np.float32]
 
@@ -36,17 +40,22 @@ class Estimator(enum.Enum):
 
 
 def draft_probabilities(z: Logits, d: int, temperatures: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return softmax(z/θ)_d for each θ, `[N]`, given raw logits z `[V]`; each within 1e-6 of the full sum."""
-    order = np.argsort(-temperatures, kind="stable")
-    result = np.empty(temperatures.size)
+    """Return softmax(z/θ)_d for each θ, `[N]`, given raw logits z `[V]`; each within 1e-5 of the full sum.
+
+    N sums over V exponentials would cost a tenth of a small model's forward, so the many unlikely tokens are binned first.
+    """
     gap = z - z.max()
-    gap_d = float(gap[d])
-    for i in order:
-        theta = float(temperatures[i])
-        # Temperatures fall, so whatever is negligible now is negligible for all that follow.
-        gap = gap[gap >= -_NEGLIGIBLE * theta]
-        result[i] = np.exp(gap_d / theta) / float(np.exp(gap / np.float32(theta)).sum(dtype=np.float64))
-    return result
+    is_near = gap >= -_NEAR
+    near = gap[is_near].astype(np.float64)
+    far = gap[~is_near]
+    index = np.minimum(far * (-1.0 / _BIN_WIDTH), _FAR / _BIN_WIDTH).astype(np.int32)
+    count = np.bincount(index)
+    filled = np.flatnonzero(count)
+    means = np.bincount(index, weights=far)[filled] / count[filled]
+    inverse = 1.0 / temperatures[:, np.newaxis]
+    total = np.exp(near * inverse).sum(axis=1) + np.exp(means * inverse) @ count[filled]
+    numerator: npt.NDArray[np.float64] = np.exp(float(gap[d]) * inverse[:, 0])
+    return numerator / total
 
 
 def expected(z: Logits, d: int) -> float:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
 from uihlm_proto.errors import InvalidRequestError
 
 RESAMPLES = 2000

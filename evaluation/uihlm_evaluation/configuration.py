@@ -96,4 +96,3 @@ def _plain(value: object) -> Any:
     if isinstance(value, enum.Enum):
         return value.value
     raise TypeError(f"{type(value).__name__} is no setting")
-

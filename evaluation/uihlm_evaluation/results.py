@@ -13,13 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from uihlm_proto.errors import InvalidRequestError
-from uihlm_wireless.energy import JouleProfile, TokenCounts, energy_saving_ratio, paper_energy, paper_hlm_energy
-from uihlm_wireless.timing import PAPER, Eq3
-
 from uihlm_evaluation.bootstrap import Interval, mean_interval
 from uihlm_evaluation.metrics import TextScore
 from uihlm_evaluation.samples import Sample
+from uihlm_proto.errors import InvalidRequestError
+from uihlm_wireless.energy import JouleProfile, TokenCounts, energy_saving_ratio, paper_energy, paper_hlm_energy
+from uihlm_wireless.timing import PAPER, Eq3
 
 LLM = "llm"
 HLM = "hlm"
@@ -153,7 +152,7 @@ class PolicyResult:
         if set(values) != names:
             missing, unknown = sorted(names - set(values)), sorted(set(values) - names)
             raise InvalidRequestError(
-                f"a policy's results lack {missing} and have the unknown {unknown}: were they written by another version?"
+                f"a policy's results lack {missing} and have the unknown {unknown}: written by another version?"
             )
         fields: dict[str, Any] = {n: Interval(**v) if isinstance(v, dict) else v for n, v in values.items()}
         return cls(**fields)

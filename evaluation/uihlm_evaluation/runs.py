@@ -137,7 +137,9 @@ def _prepare(output: Path, config: RunConfig, resume: bool) -> list[Sample]:
     settings = output / RUN
     if settings.exists():
         if not resume:
-            raise InvalidRequestError(f"{output} holds a run already: add --resume to go on with it, or name another --output")
+            raise InvalidRequestError(
+                f"{output} holds a run already: add --resume to go on with it, or name another --output"
+            )
         before = json.loads(settings.read_text(encoding="utf-8"))
         if before["digest"] != config.digest():
             changed = _differences(before["config"], config.to_dict())

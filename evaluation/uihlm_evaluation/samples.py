@@ -200,14 +200,14 @@ class _LineFile:
         self._file = path.open("a", encoding="utf-8", newline="\n")
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; lines held back and not flushed are dropped."""
         self._file.close()
 
     def __enter__(self) -> Self:
         """Return the writer."""
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         """Close the file."""
         self.close()
 
@@ -255,7 +255,7 @@ class RoundWriter(_LineFile):
         """Forget the lines held back: those of a prompt that will be run again."""
         self._pending.clear()
 
-    def __exit__(self, kind: object, *_: object) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         """Close the file; the lines held back go with an error, and are written without one."""
         if kind is None:
             self.flush()

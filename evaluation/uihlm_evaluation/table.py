@@ -34,10 +34,10 @@ _HEADINGS = (
 
 _LEGEND = (
     "Brackets: 95 % bootstrap interval over prompts. Parentheses: against hlm. Upload: judged drafts ÷ tokens. "
-    "Reject: of the uploaded. η: energy saved in the paper's cost model. λ (paper): Eq. (3) with the paper's constants, "
-    "tokens a second. tok/s: measured compute and link clock. LLM forwards, positions: what the base station ran. "
-    "Model bit: the paper's B; payload bit: the codec's bytes. Risk: rejection probabilities of skipped tokens, summed, "
-    "÷ tokens."
+    "Reject: of the uploaded. η: energy saved in the paper's cost model. λ (paper): Eq. (3) with the paper's "
+    "constants, tokens a second. tok/s: measured compute and link clock. LLM forwards, positions: what the base "
+    "station ran. Model bit: the paper's B; payload bit: the codec's bytes. Risk: rejection probabilities of skipped tokens, "
+    "summed, ÷ tokens."
 )
 
 
@@ -55,9 +55,10 @@ def render(
 ) -> None:
     """Write results to a console in one of the formats; all but `table` are written as they are, whatever its width."""
     if table_format is TableFormat.TABLE:
-        # A pipe has no width of its own: what reads it should not get wrapped cells.
-        width = console.width if console.is_terminal else max(console.width, MIN_WIDTH)
-        console.print(terminal_table(results), width=width, crop=False)
+        if not console.is_terminal:
+            # A pipe has no width of its own: what reads it should not get cut cells.
+            console = Console(file=console.file, width=max(console.width, MIN_WIDTH), color_system=None)
+        console.print(terminal_table(results))
         return
     text = {
         TableFormat.JSON: lambda: json_text(results),

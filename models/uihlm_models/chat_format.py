@@ -3,8 +3,8 @@
     first_turn = ids( template([system,] user) + generation prompt )
     next_turn  = ids( what the template writes after an answer, up to the next generation prompt )
 
-The second is found by rendering a conversation whose answer is a sentinel and taking what follows it. Ids that stand in a
-cache therefore stay what they are, whatever the tokenizer would make of their text.
+The second is found by rendering a conversation whose answer is a sentinel and taking what follows it. Ids that stand in
+a cache therefore stay what they are, whatever the tokenizer would make of their text.
 """
 
 from __future__ import annotations
@@ -74,10 +74,13 @@ class ChatFormat:
         Raises:
             ModelError: if the template refuses, or does not write an earlier answer as it is.
         """
-        text = self._render([("user", _EARLIER_USER), ("assistant", _SENTINEL), ("user", user)])
-        if text.count(_SENTINEL) != 1:
+        sentinel = _SENTINEL
+        while sentinel in user:
+            sentinel += "x"
+        text = self._render([("user", _EARLIER_USER), ("assistant", sentinel), ("user", user)])
+        if text.count(sentinel) != 1:
             raise ModelError("the model's chat template leaves out or repeats earlier answers: chats of one turn only")
-        ids = self._tokenizer.encode(text.partition(_SENTINEL)[2])
+        ids = self._tokenizer.encode(text.partition(sentinel)[2])
         if not stopped:
             return ids
         # The user's text comes later than the close of the answer, so the first stop token is that close.

@@ -57,6 +57,13 @@ def load_model(path: Path, gpu_layers: int = 0, vocabulary_only: bool = False) -
     return model
 
 
+def metadata(model: Any, key: str) -> str | None:
+    """Return a scalar of a native model's metadata as text, or None if there is none of that key."""
+    buffer = ctypes.create_string_buffer(256)
+    length = library().llama_model_meta_val_str(model, key.encode(), buffer, len(buffer))
+    return None if length < 0 else buffer.value.decode("utf-8", "replace")
+
+
 def ggml_function(name: str, result: Any, arguments: list[Any]) -> Any:
     """Return a function of the tensor library below llama.cpp, with ctypes types for its result and arguments.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import enum
 import importlib.util
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from uihlm_models.errors import ModelError
+from uihlm_models.torch_files import first_line, locate
 from uihlm_models.torch_tokenizer import TorchTokenizer
 
 Float32Array = npt.NDArray[np.float32]
@@ -26,8 +26,6 @@ Float32Array = npt.NDArray[np.float32]
 # Attention over a chunk holds [head, chunk, n] weights at once: this bounds them however long the prompt is.
 PREFILL_CHUNK = 512
 
-_HUB_FILES = ("*.safetensors", "*.json", "*.model", "*.jinja", "merges.txt", "vocab.txt")
-_HUB_ID = re.compile(r"^[\w-][\w.-]*/[\w-][\w.-]*$")
 # Layers whose cache can be cut back to any earlier position. A recurrent state cannot: it forgets how it came about.
 _CROPPABLE_LAYERS = frozenset({"full_attention", "sliding_attention", "chunked_attention"})
 
@@ -172,10 +170,9 @@ def load_torch(model: str | Path, settings: TorchSettings = TorchSettings()) -> 
             says what to get and where to put it.
     """
     _check_installed(settings)
-    folder, gguf_file = _locate(str(model), settings)
-    if gguf_file is None:
-        _check_folder(folder)
-    elif settings.load_in_4bit:
+    files = locate(str(model), settings.revision, settings.gguf_file, settings.local_files_only)
+    folder, gguf_file = files.folder, files.gguf_file
+    if gguf_file is not None and settings.load_in_4bit:
         raise ModelError(
             f"{gguf_file} is quantised already: take load_in_4bit back, or load the safetensors of the model"
         )
@@ -218,7 +215,7 @@ def load_torch(model: str | Path, settings: TorchSettings = TorchSettings()) -> 
     # RuntimeError, SafetensorError, AttributeError for a configuration without positions or heads.
     except Exception as error:
         raise ModelError(
-            f"transformers cannot load {label} from {folder} ({type(error).__name__}: {_first_line(error)}). Put a"
+            f"transformers cannot load {label} from {folder} ({type(error).__name__}: {first_line(error)}). Put a"
             " complete causal language model there (config.json, *.safetensors and the tokenizer's files, or a GGUF of"
             " a supported architecture), or name another model"
         ) from error
@@ -241,58 +238,6 @@ def _check_installed(settings: TorchSettings) -> None:
         raise ModelError("load_in_4bit needs bitsandbytes: run `pip install bitsandbytes`, or load without it")
 
 
-def _locate(model: str, settings: TorchSettings) -> tuple[Path, str | None]:
-    """Return the folder of the weights, and the GGUF's name in it if that is what they are."""
-    path = Path(model).expanduser()
-    if path.is_file():
-        if path.suffix != ".gguf":
-            raise ModelError(f"{model} is not a GGUF file: give a .gguf file, a Hugging Face folder or a hub id")
-        return path.parent, path.name
-    if path.is_dir():
-        return path, settings.gguf_file
-    if model.endswith(".gguf") or not _HUB_ID.match(model):
-        raise ModelError(f"no model at {model}: give a .gguf file, a Hugging Face folder or a hub id (owner/name)")
-    return _fetch(model, settings)
-
-
-def _fetch(repository: str, settings: TorchSettings) -> tuple[Path, str | None]:
-    """Bring the files of a hub repository here (or find them in the cache): data only, see _HUB_FILES."""
-    from huggingface_hub import hf_hub_download, snapshot_download
-
-    where: dict[str, Any] = {"revision": settings.revision, "local_files_only": settings.local_files_only}
-    try:
-        if settings.gguf_file is not None:
-            path = Path(hf_hub_download(repository, settings.gguf_file, **where))
-            return path.parent, path.name
-        return Path(snapshot_download(repository, allow_patterns=list(_HUB_FILES), **where)), None
-    # The hub's errors derive from OSError (no connection, not there, gated, not cached) or ValueError (a malformed id).
-    except (OSError, ValueError) as error:
-        page = f"https://huggingface.co/{repository}"
-        wanted = settings.gguf_file or "its config.json, *.safetensors and tokenizer files"
-        raise ModelError(
-            f"{repository} cannot be fetched from the model hub ({type(error).__name__}: {_first_line(error)}). If it"
-            f" is gated, accept its licence at {page} and run `hf auth login`. Without a connection, download {wanted}"
-            f" from {page} on another machine into one folder, copy it here and give its path"
-        ) from error
-
-
-def _check_folder(folder: Path) -> None:
-    if not (folder / "config.json").is_file():
-        raise ModelError(
-            f"{folder} has no config.json: put config.json, *.safetensors and the tokenizer's files there, or give the"
-            " path of a .gguf file"
-        )
-    if not any(folder.glob("*.safetensors")):
-        pickles = ", ".join(
-            sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in folder.glob(pattern))
-        )
-        found = f" (pickled weights such as {pickles} are not loaded: they can run code)" if pickles else ""
-        raise ModelError(
-            f"{folder} holds no safetensors weights{found}: put model.safetensors there, for instance by"
-            " save_pretrained() on a machine that trusts the weights"
-        )
-
-
 def _quantisation(settings: TorchSettings, gguf_file: str | None) -> Any:
     """Return transformers' quantisation setting, or None."""
     import torch
@@ -309,7 +254,3 @@ def _quantisation(settings: TorchSettings, gguf_file: str | None) -> Any:
     if gguf_file is not None and hasattr(transformers, "GgufConfig"):
         return transformers.GgufConfig(dequantize=True)
     return None
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")

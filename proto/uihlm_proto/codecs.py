@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from uihlm_proto.errors import InvalidRequestError
-from uihlm_proto.randomness import Role, exponentials, uniform
+from uihlm_proto.randomness import Role, uniform, words
 from uihlm_proto.sampling import draw, race
 
 FloatArray = npt.NDArray[np.float64]
@@ -168,7 +168,7 @@ class CoupledCodec:
 
     def draft(self, x: FloatArray, key: bytes, position: int) -> CodedDraft:
         """Draw d = argmin(E/x) with the noise the base station will race y with."""
-        token = race(x, exponentials(key, Role.GUMBEL, position, self.vocabulary_size))
+        token = race(x, words(key, Role.GUMBEL, position, self.vocabulary_size))
         id_bytes = _id_bytes(self.vocabulary_size)
         return CodedDraft(token, x, lambda: token.to_bytes(id_bytes, "little"))
 

@@ -57,25 +57,24 @@ def words(key: bytes, role: Role, position: int, count: int) -> npt.NDArray[np.u
     return raw
 
 
-def uniforms(key: bytes, role: Role, position: int, count: int) -> FloatArray:
-    """Return numbers uniform in (0, 1) for indices 0 … count-1, `[count]` of float64."""
-    numbers = (words(key, role, position, count) >> np.uint64(11)).astype(np.float64)
+def to_uniform(words: npt.NDArray[np.uint64]) -> FloatArray:
+    """Return the numbers in (0, 1) that words stand for, in float64."""
+    numbers = (words >> np.uint64(11)).astype(np.float64)
     numbers *= 2.0**-53
     numbers += 2.0**-54
     return numbers
 
 
+def uniforms(key: bytes, role: Role, position: int, count: int) -> FloatArray:
+    """Return numbers uniform in (0, 1) for indices 0 … count-1, `[count]` of float64."""
+    return to_uniform(words(key, role, position, count))
+
+
 def uniform(key: bytes, role: Role, position: int) -> float:
     """Return the number uniform in (0, 1) of index 0."""
-    return (int(words(key, role, position, 1)[0]) >> 11) * 2.0**-53 + 2.0**-54
+    return float(uniforms(key, role, position, 1)[0])
 
 
 def exponentials(key: bytes, role: Role, position: int, count: int) -> FloatArray:
-    """Return unit exponentials E = -log U for indices 0 … count-1, `[count]` of float64.
-
-    With the index as token id, argmin(E/p) is an exact draw from p: the Gumbel-max draw with one logarithm.
-    """
-    numbers = uniforms(key, role, position, count)
-    np.log(numbers, out=numbers)
-    np.negative(numbers, out=numbers)
-    return numbers
+    """Return unit exponentials -log U for indices 0 … count-1, `[count]` of float64."""
+    return -np.log(uniforms(key, role, position, count))

@@ -14,9 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from uihlm_proto.errors import InvalidRequestError
+from uihlm_proto.randomness import to_uniform
 
 FloatArray = npt.NDArray[np.float64]
 Logits = npt.NDArray[np.float32]
+
+# Tokens less likely than this share of the likeliest enter a race only if their word is large enough to win it.
+_UNLIKELY = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +66,22 @@ class Sampling:
 
     def _filtered(self, p: FloatArray) -> FloatArray:
         """Zero what top-k and top-p leave out of unnormalised p `[V]`."""
-        order = np.argsort(-p, kind="stable")
+        # Only what can be kept is sorted: a full sort of V = 49,152 takes as long as a small model's forward.
+        floor = 0.0
+        if 0 < self.top_k < p.size:
+            floor = float(np.partition(p, p.size - self.top_k)[p.size - self.top_k])
+        elif self.top_p < 1.0:
+            # All tokens below this share together weigh less than 1 − top_p.
+            floor = (1.0 - self.top_p) * float(p.sum()) / p.size
+        able = np.flatnonzero(p >= floor)
+        order = able[np.argsort(-p[able], kind="stable")]
         if 0 < self.top_k < p.size:
             order = order[: self.top_k]
         if self.top_p < 1.0:
             mass = np.cumsum(p[order])
+            total = float(p.sum()) if self.top_k in (0, p.size) else float(mass[-1])
             # The token that carries the sum over top_p still belongs to the set.
-            order = order[: int(np.searchsorted(mass, self.top_p * mass[-1])) + 1]
+            order = order[: int(np.searchsorted(mass, self.top_p * total)) + 1]
         kept = np.zeros_like(p)
         kept[order] = p[order]
         return kept
@@ -87,9 +100,22 @@ def draw(p: FloatArray, u: float) -> int:
     return token
 
 
-def race(p: FloatArray, exponentials: FloatArray) -> int:
-    """Return argmin(E/p): an exact draw from p `[V]` when E `[V]` are unit exponentials (the Gumbel-max draw).
+def race(p: FloatArray, words: npt.NDArray[np.uint64]) -> int:
+    """Return argmin(E/p), E = -log U: an exact draw from p `[V]`, given one random word a token, `[V]`.
 
-    A token of zero mass is never returned.
+    This is the Gumbel-max draw with one logarithm. Logarithms are taken only where they can matter: token i beats the best
+    ratio r of the likely ones only if  1 - U_i < p_i / r,  which most words are too small for. The result is that of the
+    full race, ties to the lower id; a token of zero mass never wins.
     """
-    return int(np.argmax(p / exponentials))
+    bound = float(p.max()) * _UNLIKELY
+    likely = np.flatnonzero(p > bound)
+    best = float((p[likely] / _exponentials(words[likely])).max())
+    # Rounded down by far more than the rounding of U, so that no winner is missed.
+    lowest = max(0.0, 1.0 - bound / best - 2.0**-40)
+    able = np.flatnonzero((words >= np.uint64(int(lowest * 2.0**64))) | (p > bound))
+    return int(able[np.argmax(p[able] / _exponentials(words[able]))])
+
+
+def _exponentials(words: npt.NDArray[np.uint64]) -> FloatArray:
+    """Return unit exponentials -log U of random words."""
+    return -np.log(to_uniform(words))

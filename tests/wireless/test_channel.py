@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_wireless.channel import RadioLink
 

@@ -5,6 +5,7 @@ import threading
 import time
 
 import pytest
+
 from uihlm_proto.errors import InvalidRequestError, ProtocolError
 from uihlm_wireless.clock import EnforcedClock, SimulatedClock
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate
+
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_proto.randomness import session_key
 from uihlm_wireless.channel import RadioLink

@@ -1,10 +1,12 @@
 """The interceptor through a real grpc.aio server, under both clocks."""
 
 import asyncio
+import itertools
 import time
 
 import grpc
 import pytest
+
 from uihlm_proto.errors import InvalidRequestError, ProtocolError
 from uihlm_proto.randomness import session_key
 from uihlm_proto.v1 import verification_pb2 as pb
@@ -147,8 +149,6 @@ def test_both_clocks_give_the_same_bits_and_link_seconds(settings):
 
 
 def test_a_waiting_loop_takes_what_the_model_says():
-    downlink_s = [8 * wire_bytes(size) / 1e5 for size in (0,)]
-    assert downlink_s  # the sum below takes the ledger's own downlink seconds
     bills, end = bills_of(SimulatedClock())
     computed = 4 * 0.002 + sum(bill.forward_s for bill in bills)
     assert end == pytest.approx(sum(bill.link_s for bill in bills) + computed)
@@ -219,7 +219,7 @@ def test_enforced_arrivals_are_pipelined():
             return [at for at, _ in bench.servicer.arrived]
 
     arrived = run(scenario())
-    gaps = [b - a for a, b in zip(arrived, arrived[1:], strict=False)]
+    gaps = [b - a for a, b in itertools.pairwise(arrived)]
     assert gaps[0] == pytest.approx(0.532, abs=0.1)
     assert gaps[1] == pytest.approx(0.032, abs=0.03)
     assert gaps[2] == pytest.approx(0.032, abs=0.03)
@@ -280,8 +280,8 @@ def test_a_refusal_by_the_base_station_keeps_its_status_and_words():
 
 def test_a_reader_that_is_cancelled_while_an_answer_is_held_ends_the_session():
     async def scenario():
-        async with Bench(EnforcedClock(), LinkSettings(radio=RADIO, rtt_s=20.0)) as bench:
-            bench.link.settings = LinkSettings(radio=RADIO, rtt_s=0.0, downlink=RadioLink(1.0, 0.0, 0.0, 1.0))
+        one_bit_a_second = RadioLink(1.0, 0.0, 0.0, 1.0)
+        async with Bench(EnforcedClock(), LinkSettings(radio=RADIO, downlink=one_bit_a_second)) as bench:
             reader = asyncio.create_task(until_it_fails(bench, opening()))
             while not bench.servicer.arrived:
                 await asyncio.sleep(0.01)
@@ -294,12 +294,43 @@ def test_a_reader_that_is_cancelled_while_an_answer_is_held_ends_the_session():
     run(scenario())
 
 
-def test_other_methods_are_not_metered():
+def test_an_enforced_answer_is_not_seen_before_the_link_has_brought_it():
+    async def scenario():
+        async with Bench(EnforcedClock(), LinkSettings(radio=RADIO, rtt_s=0.2)) as bench:
+            seen = []
+
+            async def outgoing():
+                for request in (opening(), draft(2)):
+                    yield request
+
+            async for response in bench.stub.Verify(outgoing()):
+                answer = getattr(response, response.WhichOneof("message"))
+                seen.append((bench.clock.now(), bench.clock.verdict_at(answer.round)))
+            return seen
+
+    seen = run(scenario())
+    assert len(seen) == 2
+    assert all(at <= now < at + 0.1 for now, at in seen)
+
+
+def test_other_methods_pass_untouched():
+    async def echo(request_iterator, context):
+        async for request in request_iterator:
+            yield request
+
     async def scenario():
         async with Bench(SimulatedClock(), profile("paper")) as bench:
-            answer = await bench.stub.Score(pb.ScoreRequest(context_ids=[1], target_ids=[2]))
-            return list(answer.log_probabilities), bench.ledger.totals()
+            bench.server.add_generic_rpc_handlers(
+                (grpc.method_handlers_generic_handler("other", {"Echo": grpc.stream_stream_rpc_method_handler(echo)}),)
+            )
 
-    scores, totals = run(scenario())
-    assert scores == [-1.0]
+            async def outgoing():
+                yield b"not a VerifyRequest"
+
+            echoed = [answer async for answer in bench.channel.stream_stream("/other/Echo")(outgoing())]
+            scores = await bench.stub.Score(pb.ScoreRequest(context_ids=[1], target_ids=[2]))
+            return echoed, list(scores.log_probabilities), bench.ledger.totals()
+
+    echoed, scores, totals = run(scenario())
+    assert (echoed, scores) == ([b"not a VerifyRequest"], [-1.0])
     assert totals.wire_bytes == 0

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from uihlm_proto.errors import ProtocolError
 from uihlm_wireless.ledger import Ledger, RoundBill
 

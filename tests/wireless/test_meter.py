@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from uihlm_proto.codecs import codec
 from uihlm_proto.v1.verification_pb2 import Draft, Upload
 from uihlm_wireless.meter import upload_model_bit, upload_payload_bit, wire_bytes

@@ -1,6 +1,7 @@
 """Link settings and named links."""
 
 import pytest
+
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_proto.randomness import session_key
 from uihlm_wireless.channel import RadioLink

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 import pytest
+
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_wireless.timing import PAPER, Eq3, TimingProfile
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+
 from uihlm_proto.errors import InvalidRequestError
 
 FloatArray = npt.NDArray[np.float64]

@@ -17,7 +17,6 @@ import math
 from dataclasses import dataclass
 
 from uihlm_proto.errors import InvalidRequestError
-
 from uihlm_wireless.channel import RadioLink
 
 UPLOAD_COST = 300.0

@@ -26,9 +26,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
+
 from uihlm_proto.errors import InvalidRequestError, UnavailableError
 from uihlm_proto.randomness import KEY_BYTES, Role, exponentials
-
 from uihlm_wireless.channel import RadioLink
 
 FloatArray = npt.NDArray[np.float64]

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc.aio
+
 from uihlm_proto.codecs import Codec, codec
 from uihlm_proto.errors import InvalidRequestError, ProtocolError
 from uihlm_proto.v1.verification_pb2 import VerifyRequest, VerifyResponse
-
 from uihlm_wireless.ledger import Ledger
 from uihlm_wireless.link import Link, Session
 from uihlm_wireless.meter import upload_model_bit, upload_payload_bit, wire_bytes

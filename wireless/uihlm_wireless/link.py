@@ -20,7 +20,6 @@ from __future__ import annotations
 import math
 
 from uihlm_proto.errors import ProtocolError
-
 from uihlm_wireless.clock import Clock
 from uihlm_wireless.ledger import RoundBill
 from uihlm_wireless.settings import LinkSettings

@@ -7,7 +7,6 @@ import math
 from dataclasses import dataclass
 
 from uihlm_proto.errors import InvalidRequestError
-
 from uihlm_wireless import fading
 from uihlm_wireless.channel import RadioLink
 from uihlm_wireless.fading import FadingMode

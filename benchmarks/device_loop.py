@@ -1,0 +1,137 @@
+"""How near is the device's loop to the floor?   python -m benchmarks.device_loop
+
+The floor is a bare loop over llama.cpp's low-level API on the same weights, threads and temperature: decode one token with
+fused attention, let the library's own sampler draw the next. Against it, the whole decode loop under `slm`, `u` and `ui`
+with thresholds that skip every token (so that no base station enters), in turn within each repetition; the figure is the
+median over repetitions of the ratio of tokens a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from benchmarks.spread import Spread
+from uihlm_device.conversation import Conversation
+from uihlm_device.decoder import Decoder, DecodeSettings
+from uihlm_device.loading import Drafters, DrafterSettings
+from uihlm_device.policies import PolicySettings, policy
+from uihlm_device.session import Cost, Upload, Verdict
+from uihlm_models.chat_format import ChatFormat
+from uihlm_models.llama_library import library
+from uihlm_models.llama_runtime import LlamaRuntime, RuntimeSettings
+from uihlm_models.presets import Role
+from uihlm_models.sources import resolve
+from uihlm_proto.codecs import codec
+from uihlm_proto.randomness import session_key
+from uihlm_proto.sampling import Sampling
+from uihlm_wireless.clock import SimulatedClock
+from uihlm_wireless.ledger import Ledger
+from uihlm_wireless.timing import TimingProfile
+
+TEMPERATURE = 0.6
+GOALS = {"slm": 0.90, "u": None, "ui": 0.75}
+# No uncertainty exceeds 1, so every draft is skipped, after everything that the decision needs has been computed.
+SKIP_ALL = PolicySettings(theta_u=1.1)
+
+
+class _Silent:
+    """A base station that is never asked anything."""
+
+    def open(self, prefix_ids: Sequence[int], key: bytes) -> int:
+        return 0
+
+    def ready(self) -> Cost:
+        return Cost()
+
+    def upload(self, upload: Upload) -> int:
+        raise AssertionError("every draft is skipped here")
+
+    def verdict(self, round_number: int) -> Verdict:
+        raise AssertionError("every draft is skipped here")
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class Floor:
+    """The bare loop."""
+
+    def __init__(self, threads: int) -> None:
+        lib = self._lib = library()
+        self._runtime = LlamaRuntime(
+            resolve("bundled", Role.DRAFTER).path, RuntimeSettings(n_ctx=2048, n_threads=threads, flash_attention=True)
+        )
+        self._sampler = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
+        lib.llama_sampler_chain_add(self._sampler, lib.llama_sampler_init_temp(TEMPERATURE))
+        lib.llama_sampler_chain_add(self._sampler, lib.llama_sampler_init_dist(0))
+
+    def run(self, prompt: list[int], tokens: int) -> int:
+        """Decode and sample `tokens` tokens after a prompt, whatever they are."""
+        runtime, lib = self._runtime, self._lib
+        runtime.truncate(0, 0)
+        wanted = [False] * (len(prompt) - 1) + [True]
+        runtime.decode(prompt, list(range(len(prompt))), 0, wanted)
+        for position in range(len(prompt), len(prompt) + tokens - 1):
+            token = lib.llama_sampler_sample(self._sampler, runtime._context, -1)
+            runtime.decode_one(token, position)
+        lib.llama_sampler_sample(self._sampler, runtime._context, -1)
+        return tokens
+
+
+def loops(tokens: int, threads: int) -> dict[str, Callable[[int], int]]:
+    """Return name → a function that writes `tokens` tokens for a repetition and returns how many it wrote."""
+    drafters = Drafters(resolve("bundled", Role.DRAFTER), DrafterSettings(threads=threads))
+    prompt = ChatFormat(drafters.tokenizer).first_turn("Explain how a bicycle stays upright, in some detail.")
+    floor = Floor(threads)
+    ledger, clock, timing = Ledger(), SimulatedClock(), TimingProfile()
+    found: dict[str, Callable[[int], int]] = {"floor": lambda repetition: floor.run(prompt, tokens)}
+    for name in GOALS:
+        rule = policy(name, SKIP_ALL)
+        drafter = drafters.for_policy(rule)
+        settings = DecodeSettings(Sampling(TEMPERATURE), tokens)
+        decoder = Decoder(
+            drafter, codec("dense32", drafter.vocabulary_size), rule, settings, clock, ledger, timing, _Silent
+        )
+
+        def write(repetition: int, decoder: Decoder = decoder) -> int:
+            conversation = Conversation(session_key(repetition, 0))
+            conversation.extend(list(prompt))
+            return sum(1 for _ in decoder.answer(conversation))
+
+        found[name] = write
+    return found
+
+
+def main() -> None:
+    """Measure and print; --json writes the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repetitions", type=int, default=15)
+    parser.add_argument("--tokens", type=int, default=96)
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--json", metavar="FILE")
+    options = parser.parse_args()
+    running = loops(options.tokens, options.threads)
+    rates: dict[str, list[float]] = {name: [] for name in running}
+    for repetition in range(-1, options.repetitions):
+        for name, write in running.items():
+            started_s = time.perf_counter()
+            written = write(repetition)
+            if repetition >= 0:
+                rates[name].append(written / (time.perf_counter() - started_s))
+    print(f"{'loop':8} {'tokens/s':>24} {'ratio to floor':>24}   goal")
+    figures = {}
+    for name, own in rates.items():
+        ratio = Spread.of([rate / floor for rate, floor in zip(own, rates["floor"], strict=True)])
+        goal = GOALS.get(name)
+        print(f"{name:8} {Spread.of(own):>24.1f} {ratio:>24.3f}   {'' if goal is None else f'≥ {goal}'}")
+        figures[name] = {"tok_s": Spread.of(own).median, "ratio": ratio.median, "low": ratio.low, "high": ratio.high}
+    if options.json:
+        Path(options.json).write_text(json.dumps(figures, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

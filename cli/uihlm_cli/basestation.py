@@ -1,0 +1,128 @@
+"""`uihlm-bs`: the base station's command."""
+
+from __future__ import annotations
+
+import asyncio
+from importlib.metadata import version
+from typing import Any
+
+import click
+
+from uihlm_basestation.loading import EngineSettings, load_engine
+from uihlm_basestation.server import Address, serve
+from uihlm_cli.errors import reported
+from uihlm_models.presets import Role
+from uihlm_models.sources import resolve
+
+
+@click.group(context_settings={"auto_envvar_prefix": "UIHLM", "help_option_names": ["-h", "--help"]})
+@click.version_option(version("uihlm"), prog_name="uihlm")
+def main() -> None:
+    """A language model split over a radio link: the base station's end."""
+
+
+@main.command("serve")
+@click.option(
+    "--model",
+    default="bundled",
+    show_default=True,
+    show_envvar=True,
+    help="LLM: a preset (bundled, paper), a GGUF, a folder, or a hub id.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, show_envvar=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=50051,
+    show_default=True,
+    show_envvar=True,
+    help="Port; 0 takes a free one.",
+)
+@click.option(
+    "--max-sessions",
+    type=click.IntRange(1),
+    default=16,
+    show_default=True,
+    show_envvar=True,
+    help="Devices served at once.",
+)
+@click.option(
+    "--max-context",
+    type=click.IntRange(1),
+    default=2048,
+    show_default=True,
+    show_envvar=True,
+    help="Positions a session may hold.",
+)
+@click.option(
+    "--backend",
+    type=click.Choice(["llama", "torch"]),
+    show_envvar=True,
+    help="Library.  [default: llama for a GGUF, else torch]",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    show_envvar=True,
+    help="llama: CPU threads; 0 takes every core.",
+)
+@click.option(
+    "--gpu-layers",
+    type=int,
+    default=-1,
+    show_default=True,
+    show_envvar=True,
+    help="llama: blocks on a GPU, if the library has one; -1 is all.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    default="auto",
+    show_default=True,
+    show_envvar=True,
+    help="torch: type of the weights.",
+)
+@click.option("--device-map", default="auto", show_default=True, show_envvar=True, help="torch: where the weights go.")
+@click.option("--load-in-4bit", is_flag=True, show_envvar=True, help="torch: quantise with bitsandbytes.")
+@click.option(
+    "--grace-s",
+    type=click.FloatRange(0),
+    default=10.0,
+    show_default=True,
+    show_envvar=True,
+    help="On SIGTERM, open sessions may go on so long, seconds.",
+)
+def serve_command(**values: Any) -> None:
+    """Serve a large model to devices.
+
+    With no flags: the bundled LLM on 127.0.0.1:50051. Prints one line on stdout once it is ready, with the bound port, and
+    runs until SIGTERM or Ctrl-C; then it takes no new session, lets open ones end within the grace time, and exits 0.
+
+    \b
+      uihlm-bs serve
+      uihlm-bs serve --port 0 --max-sessions 64
+      uihlm-bs serve --model meta-llama/Llama-2-7b-chat-hf --dtype bfloat16
+    """
+
+    def ready(address: Address) -> None:
+        click.echo(f"ready: {engine.description} on {address}")
+
+    with reported():
+        click.echo(f"loading {values['model']} …", err=True)
+        engine = load_engine(
+            resolve(values["model"], Role.TARGET),
+            EngineSettings(
+                backend=values["backend"],
+                max_sessions=values["max_sessions"],
+                max_context=values["max_context"],
+                threads=values["threads"],
+                gpu_layers=values["gpu_layers"],
+                weight_type=values["dtype"],
+                device_map=values["device_map"],
+                load_in_4bit=values["load_in_4bit"],
+            ),
+        )
+        asyncio.run(serve(engine, values["host"], values["port"], values["max_sessions"], values["grace_s"], ready))
+        click.echo("stopped", err=True)

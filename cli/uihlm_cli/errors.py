@@ -1,0 +1,66 @@
+"""From exceptions to exit codes: the one place where they meet.
+
+0 ok · 1 error · 2 usage (click's own) · 3 some samples failed · 4 base station unreachable · 130 interrupted
+
+Library code raises; a command runs inside `reported()`, and what it does not handle becomes a sentence on stderr and one
+of these codes. A defect is neither caught nor dressed up: its traceback is its message.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import click
+
+from uihlm_models.errors import ModelError
+from uihlm_proto.errors import UihlmError, UnavailableError
+
+EXIT_ERROR = 1
+EXIT_SOME_FAILED = 3
+EXIT_UNREACHABLE = 4
+EXIT_INTERRUPTED = 130
+
+# What a command may meet that is no defect of this program.
+FAILURES = (UihlmError, ModelError)
+
+
+class Failure(click.ClickException):
+    """A sentence on stderr, and an exit code."""
+
+    def __init__(self, message: str, exit_code: int = EXIT_ERROR) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class SomeSamplesFailed(Failure):
+    """A run that went to its end, but not every sample has an answer."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, EXIT_SOME_FAILED)
+
+
+def exit_code(error: BaseException) -> int:
+    """Return the exit code of a command that ends with this error."""
+    if isinstance(error, click.ClickException):
+        return error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return EXIT_INTERRUPTED
+    return EXIT_UNREACHABLE if isinstance(error, UnavailableError) else EXIT_ERROR
+
+
+@contextlib.contextmanager
+def reported() -> Iterator[None]:
+    """Turn what a command does not handle into its exit; works as `with reported():` and as a decorator."""
+    try:
+        yield
+    except FAILURES as error:
+        raise Failure(str(error), exit_code(error)) from error
+    except KeyboardInterrupt as error:
+        click.echo("interrupted", err=True)
+        raise click.exceptions.Exit(exit_code(error)) from error
+    except OSError as error:
+        # Without a file it is not about what the user named; a closed pipe is click's to end quietly.
+        if error.filename is None:
+            raise
+        raise Failure(f"{error.filename}: {error.strerror}") from error

@@ -1,0 +1,212 @@
+"""`uihlm-device eval`: run policies over a data set."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from uihlm_cli.errors import SomeSamplesFailed, reported
+from uihlm_cli.options import (
+    config_option,
+    decode_options,
+    energy_options,
+    format_option,
+    link_options,
+    model_options,
+    rule_options,
+    run_config,
+    selection_options,
+)
+from uihlm_device.policies import names
+from uihlm_evaluation.configuration import DEFAULT_POLICIES, ClockMode, RunConfig, Selection
+from uihlm_evaluation.datasets import Dataset, load, select
+from uihlm_evaluation.runs import Bench, Progress, run
+from uihlm_evaluation.samples import Sample
+
+
+@click.command("eval")
+@config_option
+@selection_options
+@click.option(
+    "--policy",
+    "policies",
+    multiple=True,
+    show_envvar=True,
+    help=f"Policy to run; repeat for more, or `all`.  [default: {' '.join(DEFAULT_POLICIES)}]",
+)
+@rule_options
+@decode_options
+@link_options("paper", ClockMode.SIMULATED)
+@energy_options
+@model_options
+@click.option(
+    "--metrics/--no-metrics", default=True, show_default=True, show_envvar=True, help="BERTScore and cosine similarity."
+)
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    show_envvar=True,
+    help="Results folder.  [default: runs/eval-<time>]",
+)
+@click.option("--resume", is_flag=True, show_envvar=True, help="Go on with the run in --output.")
+@click.option("--dry-run", is_flag=True, show_envvar=True, help="Say what would be run, and stop.")
+@format_option
+def command(**values: Any) -> None:
+    """Run policies over a data set and write a results folder.
+
+    Every prompt is answered under every policy, with common random numbers, through a real base station; quality, bits,
+    seconds, joules and LLM forwards are reported beside each other. With no flags: 100 Alpaca prompts, the bundled pair, the
+    paper's link on a virtual clock, and the policies slm, llm, hlm, u, i, ui.
+
+    \b
+      uihlm-device eval --dataset alpaca --limit 10
+      uihlm-device eval --dataset my.jsonl --policy hlm --policy u --theta-u 0.4
+      uihlm-device eval --gamma 1.5 --output runs/g15
+      uihlm-device eval --output runs/g15 --gamma 1.5 --resume
+
+    The folder holds results.json (settings, seeds, versions, one object a policy), samples.jsonl (one line an answer),
+    rounds.jsonl (one line a token) and table.md. Exit codes: 0 done, 1 error, 2 usage, 3 some prompts failed, 4 the base
+    station cannot be reached, 130 interrupted; an interrupted run goes on with --resume.
+    """
+    if values["resume"] and values["output"] is None:
+        raise click.UsageError("--resume needs --output: the folder of the run to go on with")
+    with reported():
+        selection = Selection(*(values[name] for name in ("dataset", "limit", "offset", "sample", "seed")))
+        config = run_config(values, _policies(values["policies"]), selection)
+        whole = load(selection.dataset)
+        if whole.notice:
+            click.echo(f"note: {whole.notice}", err=True)
+        dataset = select(whole, selection.limit, selection.offset, selection.sample, selection.seed)
+        output: Path = values["output"] or Path("runs") / datetime.now().strftime("eval-%Y%m%d-%H%M%S")
+        if values["dry_run"]:
+            _describe(config, dataset, output)
+            return
+        _evaluate(config, dataset, output, values)
+
+
+def _policies(asked: tuple[str, ...]) -> tuple[str, ...]:
+    """Return policy names in the order given, once each; `all` stands for every known one."""
+    flat = [name for entry in asked or DEFAULT_POLICIES for name in (names() if entry == "all" else [entry])]
+    for name in flat:
+        if name not in names():
+            raise click.BadParameter(
+                f"unknown policy {name!r}: choose from all, {', '.join(names())}", param_hint="--policy"
+            )
+    return tuple(dict.fromkeys(flat))
+
+
+def _describe(config: RunConfig, dataset: Dataset, output: Path) -> None:
+    answers = len(dataset.examples) * len(config.policies)
+    click.echo(f"{len(dataset.examples)} prompts of {dataset.label} under {', '.join(config.policies)}")
+    click.echo(
+        f"at most {answers * config.decode.max_tokens} tokens in {answers} answers, seed {config.selection.seed}"
+    )
+    click.echo(f"drafter {config.model}, LLM {config.llm or 'of the named server'}, codec {config.codec}")
+    radio = config.link.radio
+    link = "no radio" if radio is None else f"{radio.bandwidth_hz / 1e6:g} MHz at {radio.snr_db:.2f} dB"
+    click.echo(
+        f"link: {link}, RTT {config.link.rtt_s:g} s, fading {config.link.fading.value}, {config.clock.value} clock"
+    )
+    click.echo(f"output: {output}")
+
+
+def _evaluate(config: RunConfig, dataset: Dataset, output: Path, values: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    from uihlm_cli.assembly import opened_device
+    from uihlm_evaluation.metrics import TextMetrics
+    from uihlm_evaluation.outcome import ModelFacts, conclude
+    from uihlm_evaluation.table import TableFormat, render
+    from uihlm_models.sources import file_sha256
+
+    console = Console(stderr=True)
+    try:
+        with opened_device(config, values["server"], values["timeout_s"]) as device:
+            decoders = {name: device.decoder(name, config.rules, config.decode) for name in config.policies}
+            bench = Bench(decoders, device.clock, device.ledger, device.chat_format.first_turn, device.tokenizer.decode)
+            samples = _run_with_progress(bench, config, dataset, output, values["resume"], console)
+            vocabulary_size = device.tokenizer.vocabulary_size
+            sources = [("slm", device.models.slm)] + ([("llm", device.models.llm)] if device.models.llm else [])
+    except KeyboardInterrupt:
+        click.echo(f"interrupted; go on with the same flags and --resume --output {output}", err=True)
+        raise
+    facts = [ModelFacts(role, source.label, file_sha256(source), source.commit) for role, source in sources]
+    metrics = None
+    if values["metrics"]:
+        click.echo("scoring answers …", err=True)
+        metrics = TextMetrics()
+        if metrics.notice:
+            click.echo(f"note: {metrics.notice}", err=True)
+    results = conclude(output, config, dataset, facts, vocabulary_size, samples, metrics)
+    render(results, TableFormat(values["format_"]), Console(), metrics.hash if metrics else None)
+    click.echo(f"written to {output}", err=True)
+    failed = [sample for sample in samples if sample.failed]
+    if failed:
+        raise SomeSamplesFailed(
+            f"{len(failed)} of {len(samples)} answers failed, the first: prompt {failed[0].prompt} under "
+            f"{failed[0].policy}: {failed[0].error}"
+        )
+
+
+def _run_with_progress(
+    bench: Bench, config: RunConfig, dataset: Dataset, output: Path, resume: bool, console: Any
+) -> list[Sample]:
+    """Run with a bar on a terminal, a line every tenth of the way elsewhere."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    counts = _Counts()
+    if not console.is_terminal:
+        return run(bench, config, dataset.examples, output, resume, _plain_progress(counts))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=console) as bar:
+        task = bar.add_task("answers", total=len(dataset.examples) * len(config.policies))
+
+        def show(progress: Progress) -> None:
+            counts.add(progress.sample)
+            bar.update(task, completed=progress.done, total=progress.total, description=counts.line())
+
+        return run(bench, config, dataset.examples, output, resume, show)
+
+
+def _plain_progress(counts: _Counts) -> Callable[[Progress], None]:
+    def show(progress: Progress) -> None:
+        counts.add(progress.sample)
+        if (
+            progress.done == progress.total
+            or progress.done * 10 // progress.total > (progress.done - 1) * 10 // progress.total
+        ):
+            click.echo(f"{progress.done}/{progress.total} answers; {counts.line()}", file=sys.stderr)
+
+    return show
+
+
+class _Counts:
+    """Running upload rate and acceptance over all policies that can upload."""
+
+    def __init__(self) -> None:
+        self.tokens = self.uploaded = self.rejected = 0
+
+    def add(self, sample: Sample) -> None:
+        """Count one answer."""
+        if sample.policy not in ("slm", "llm"):
+            self.tokens += sample.tokens
+        self.uploaded += sample.uploaded
+        self.rejected += sample.rejected
+
+    def line(self) -> str:
+        """Return both rates in words."""
+        upload = f"{self.uploaded / self.tokens:.0%}" if self.tokens else "–"
+        accepted = f"{1 - self.rejected / self.uploaded:.0%}" if self.uploaded else "–"
+        return f"uploaded {upload}, accepted {accepted}"

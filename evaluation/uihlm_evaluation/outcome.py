@@ -1,0 +1,87 @@
+"""The end of a run: scores, `results.json` and `table.md` from the samples in its folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from uihlm_evaluation import provenance
+from uihlm_evaluation.configuration import RunConfig
+from uihlm_evaluation.datasets import Dataset
+from uihlm_evaluation.metrics import TextMetrics
+from uihlm_evaluation.results import HLM, Bill, PolicyResult, Totals, summarise
+from uihlm_evaluation.samples import Sample
+from uihlm_evaluation.table import markdown
+
+RESULTS, TABLE = "results.json", "table.md"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What a result says of one model.
+
+    Attributes:
+        role: `slm` or `llm`.
+        label: what the user named, in words.
+        sha256: of the weights; None where they are not on this machine.
+        commit: on the hub; None if it did not come from there.
+    """
+
+    role: str
+    label: str
+    sha256: str | None
+    commit: str | None
+
+
+def conclude(
+    output: Path,
+    config: RunConfig,
+    dataset: Dataset,
+    models: Sequence[ModelFacts],
+    vocabulary_size: int,
+    samples: Sequence[Sample],
+    metrics: TextMetrics | None,
+) -> list[PolicyResult]:
+    """Score the samples, write `results.json` and `table.md` into `output`, return one result a policy.
+
+    Args:
+        output: the run's folder.
+        config: its settings.
+        dataset: the prompts that were selected.
+        models: the weights at both ends.
+        vocabulary_size: V.
+        samples: of every policy, in any order.
+        metrics: quality scores; None leaves them null.
+    """
+    by_policy = {name: [sample for sample in samples if sample.policy == name] for name in config.policies}
+    hlm = Totals.of(by_policy[HLM]) if HLM in by_policy else None
+    bill = Bill(vocabulary_size, hlm, config.joules)
+    results = []
+    for name, own in by_policy.items():
+        scores = None if metrics is None else metrics.score([s.text for s in own], [s.reference for s in own])
+        results.append(summarise(name, own, scores, bill, config.selection.seed))
+    metric_hash = None if metrics is None else metrics.hash
+    document = {
+        "config": config.to_dict(),
+        "dataset": {
+            "label": dataset.label,
+            "prompts": len(dataset.examples),
+            "indices": [example.index for example in dataset.examples],
+            "sha256": dataset.digest,
+        },
+        "models": [asdict(model) for model in models],
+        "provenance": provenance.collect(metric_hash).to_json(),
+        "failed": [
+            {"policy": sample.policy, "prompt": sample.prompt, "error": sample.error}
+            for sample in samples
+            if sample.failed
+        ],
+        "policies": [result.to_json() for result in results],
+    }
+    (output / RESULTS).write_text(
+        json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+    )
+    (output / TABLE).write_text(markdown(results, metric_hash), encoding="utf-8")
+    return results
