@@ -80,12 +80,17 @@ class FakeDrafter:
         self.stop_ids = frozenset(stop_ids)
         self.ids: list[int] = []
         self.forwards = 0
+        # Every forward as (keep_len, new ids).
+        self.log: list[tuple[int, tuple[int, ...]]] = []
 
     def forward(self, keep_len: int, new_ids: Sequence[int], wants: Wants = Wants()) -> Record:
         if not new_ids or keep_len > len(self.ids):
             raise InvalidRequestError(f"bad forward: keep {keep_len} of {len(self.ids)}, new {new_ids}")
+        if keep_len + len(new_ids) > self.max_context:
+            raise InvalidRequestError(f"{keep_len + len(new_ids)} positions in a context of {self.max_context}")
         self.ids[keep_len:] = new_ids
         self.forwards += 1
+        self.log.append((keep_len, tuple(new_ids)))
         n = len(self.ids)
         rng = np.random.default_rng(n * 7919 + self.ids[-1])
         attention = rng.dirichlet(np.ones(n), size=4).astype(np.float32) if wants.attention else None
@@ -107,6 +112,8 @@ class FakeEngine:
         self.stop_ids = frozenset(stop_ids)
         self.sessions: dict[int, list[int]] = {}
         self.batches: list[int] = []
+        # Every part of every forward.
+        self.log: list[Work] = []
         self.threads: set[int] = set()
 
     def forward(self, work: Sequence[Work]) -> list[np.ndarray]:
@@ -119,6 +126,7 @@ class FakeEngine:
             if not part.new_ids or part.keep_len > len(ids) or not 0 <= part.rows <= len(part.new_ids):
                 raise InvalidRequestError(f"bad work {part} on {len(ids)} ids")
             ids[part.keep_len :] = part.new_ids
+            self.log.append(part)
             n = len(ids)
             rows = [self._logits(ids[: n - part.rows + 1 + r]) for r in range(part.rows)]
             out.append(np.stack(rows) if rows else np.zeros((0, self.vocabulary_size), np.float32))

@@ -58,4 +58,6 @@ def load_engine(source: ModelSource, settings: EngineSettings = EngineSettings()
         weight_type=WeightType(settings.weight_type), device_map=settings.device_map, load_in_4bit=settings.load_in_4bit
     )
     model = load_torch(source.path, torch_settings)
-    return TorchEngine(model, settings.max_sessions, min(settings.max_context, model.context_length))
+    return TorchEngine(
+        model, max_sessions=settings.max_sessions, max_context=min(settings.max_context, model.context_length)
+    )

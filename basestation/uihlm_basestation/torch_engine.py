@@ -89,6 +89,11 @@ class TorchEngine:
         self._ids.pop(session, None)
         self._caches.pop(session, None)
 
+    def close(self) -> None:
+        """Forget every session; the model itself goes when nothing refers to it."""
+        self._ids.clear()
+        self._caches.clear()
+
     def _check(self, part: Work) -> None:
         held = len(self._ids.get(part.session, ()))
         if len(part.new_ids) == 0:

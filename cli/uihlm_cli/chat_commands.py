@@ -14,7 +14,7 @@ import click
 from uihlm_cli.options import Values, run_config
 from uihlm_device.policies import policy
 from uihlm_evaluation.configuration import RunConfig, Selection
-from uihlm_proto.errors import UihlmError
+from uihlm_proto.errors import InvalidRequestError, UihlmError
 
 QUOTES = '"""'
 
@@ -111,8 +111,8 @@ class Reader:
             with contextlib.suppress(ImportError):
                 import readline  # noqa: F401
 
-    def read(self) -> Entry | None:
-        """Return the next entry; None at the end of the input.
+    def read(self) -> Entry:
+        """Return the next entry; the end of the input is an exit.
 
         Raises:
             CommandError: for an unknown command, a block that is not closed, or bytes that are no text.
@@ -120,7 +120,10 @@ class Reader:
         while True:
             line = self._line(">")
             if line is None:
-                return None
+                if self._interactive:
+                    # The shell's prompt should not stand behind ours.
+                    click.echo(err=True)
+                return Entry(Action.EXIT)
             head, quotes, rest = line.partition(QUOTES)
             if quotes and head.strip() in ("", "/system"):
                 text = self._block(rest)
@@ -252,6 +255,8 @@ class Settings:
 
 
 def _config(values: Values) -> RunConfig:
+    if not -(2**63) <= values["seed"] < 2**63:
+        raise InvalidRequestError(f"seed must fit 64 bits with sign, got {values['seed']}")
     config = run_config(values, (values["policy"],), Selection(seed=values["seed"]))
     # Of another package's policy only its factory knows which settings it takes.
     policy(config.policies[0], config.rules)

@@ -83,7 +83,8 @@ class View:
         self._stderr = _paint(sys.stderr, color)
         self._terminal = sys.stdout.isatty()
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._at_line_start = True
+        self._answered = False
+        self._line_open = False
 
     def welcome(self, drafter: str, target: str, policy: str, link: str) -> None:
         """Say what runs and how to go on; nothing where nobody types, save what the colours mean."""
@@ -109,16 +110,20 @@ class View:
 
     def token(self, token: int, origin: Origin, stop: bool) -> None:
         """Show one token of the answer; half a character waits for its rest."""
-        if not stop:
+        if stop:
+            # An answer of nothing but a stop token is an empty line.
+            self._line_open = self._line_open or not self._answered
+        else:
             self._write(self._decoder.decode(self._tokenizer.piece(token)), origin)
+        self._answered = True
 
     def end_answer(self) -> None:
         """End the answer: what is left of a half character, and a newline if there is none."""
         self._write(self._decoder.decode(b"", final=True), Origin.LOCAL)
         self._decoder.reset()
-        if not self._at_line_start:
+        if self._line_open:
             click.echo()
-            self._at_line_start = True
+        self._line_open = self._answered = False
 
     def turn(self, turn: Turn, vocabulary_size: int, note: str | None) -> None:
         """Show the end-of-turn line."""
@@ -140,10 +145,16 @@ class View:
         """Show the totals of the chat."""
         tokens = max(totals.tokens, 1)
         saving = _number(totals.energy_saving(vocabulary_size), "at least {:.1%}")
+        speed = _number(totals.speed_tok_s, "{:.1f} tok/s")
         rows = [
-            HelpLine("chat", f"{totals.answers} answers, {totals.tokens} tokens, {_number(totals.speed_tok_s, '{:.1f} tok/s')}"),
+            HelpLine(
+                "chat",
+                f"{totals.answers} answers, {totals.tokens} tokens, {_number(totals.speed_tok_s, '{:.1f} tok/s')}",
+            ),
             HelpLine("conversation", f"number {conversation}, {context} tokens long"),
-            HelpLine("uploaded", f"{totals.uploaded} of {totals.tokens} tokens, {_number(totals.upload_rate, '{:.1%}')}"),
+            HelpLine(
+                "uploaded", f"{totals.uploaded} of {totals.tokens} tokens, {_number(totals.upload_rate, '{:.1%}')}"
+            ),
             HelpLine(
                 "accepted",
                 f"{totals.uploaded - totals.rejected} of {totals.uploaded} uploads, "
@@ -203,7 +214,7 @@ class View:
             return
         if self._terminal:
             text = text.translate(_VISIBLE)
-        self._at_line_start = text.endswith("\n")
+        self._line_open = not text.endswith("\n")
         click.echo(_styled(text, origin, self._stdout), nl=False, color=True)
 
     def _sample(self, origin: Origin, width: int = 0) -> str:
@@ -235,7 +246,7 @@ def _paint(stream: IO[str], color: Color) -> _Paint:
 
 def _styled(text: str, origin: Origin, paint: _Paint) -> str:
     style = _STYLES[origin]
-    if paint is _Paint.PLAIN or style == _Style(style.meaning):
+    if paint is _Paint.PLAIN or style == _Style(style.meaning) or text.isspace():
         return text
     return click.style(
         text,
@@ -253,9 +264,11 @@ def _number(value: float | None, form: str) -> str:
 
 
 def _quantity(value: float, unit: str) -> str:
-    """Return a count with a decimal prefix: 1,573 kbit is 1.57 Mbit."""
-    for prefix in ("", "k", "M"):
-        if abs(value) < 1000.0:
-            return f"{value:.3g} {prefix}{unit}" if prefix or value % 1 else f"{value:.0f} {unit}"
+    """Return a count to three digits with a decimal prefix: 1,572,864 bit is 1.57 Mbit."""
+    prefixes = ["", "k", "M", "G"]
+    while abs(value) >= 999.5 and len(prefixes) > 1:
         value /= 1000.0
-    return f"{value:.3g} G{unit}"
+        del prefixes[0]
+    prefix = prefixes[0]
+    decimals = 0 if value >= 99.95 or (value % 1 == 0 and not prefix) else 1 if value >= 9.995 else 2
+    return f"{value:.{decimals}f} {prefix}{unit}"

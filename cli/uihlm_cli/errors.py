@@ -28,16 +28,19 @@ FAILURES = (UihlmError, ModelError)
 class Failure(click.ClickException):
     """A sentence on stderr, and an exit code."""
 
-    def __init__(self, message: str, exit_code: int = EXIT_ERROR) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
+    exit_code = EXIT_ERROR
+
+
+class Unreachable(Failure):
+    """There is no base station where one was named."""
+
+    exit_code = EXIT_UNREACHABLE
 
 
 class SomeSamplesFailed(Failure):
     """A run that went to its end, but not every sample has an answer."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, EXIT_SOME_FAILED)
+    exit_code = EXIT_SOME_FAILED
 
 
 def exit_code(error: BaseException) -> int:
@@ -54,11 +57,13 @@ def reported() -> Iterator[None]:
     """Turn what a command does not handle into its exit; works as `with reported():` and as a decorator."""
     try:
         yield
+    except UnavailableError as error:
+        raise Unreachable(str(error)) from error
     except FAILURES as error:
-        raise Failure(str(error), exit_code(error)) from error
+        raise Failure(str(error)) from error
     except KeyboardInterrupt as error:
         click.echo("interrupted", err=True)
-        raise click.exceptions.Exit(exit_code(error)) from error
+        raise click.exceptions.Exit(EXIT_INTERRUPTED) from error
     except OSError as error:
         # Without a file it is not about what the user named; a closed pipe is click's to end quietly.
         if error.filename is None:

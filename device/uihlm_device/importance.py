@@ -98,4 +98,5 @@ def _all_rows(matrix: Float32Array) -> Float32Array:
     """Return the weights of every row on its preceding tokens, renormalised, `[n, n]`, zero elsewhere."""
     below: Float32Array = np.tril(matrix, k=-1)
     mass = below.sum(axis=1, keepdims=True)
-    return np.divide(below, mass, out=np.zeros_like(below), where=mass > 0)
+    np.divide(below, mass, out=below, where=mass > 0)
+    return below

@@ -104,8 +104,11 @@ class Drafters:
         from uihlm_device.torch_drafter import TorchDrafter
 
         model = self._torch_model(eager=kind.attention)
-        layer = self._layer(model.layer_count)
-        return TorchDrafter(model, layer, min(self._settings.max_context, model.context_length))
+        return TorchDrafter(
+            model,
+            attention_layer=self._layer(model.layer_count) if kind.attention else None,
+            max_context=min(self._settings.max_context, model.context_length),
+        )
 
     def _torch_model(self, eager: bool) -> TorchModel:
         from uihlm_models.torch_runtime import AttentionKind, TorchSettings, load_torch

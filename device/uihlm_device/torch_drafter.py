@@ -146,11 +146,15 @@ class TorchDrafter:
                 logits = self._model.run(self._cache, ids[start:], rows=1)[0]
         except BaseException:
             # Layers may hold different lengths now: nothing of the cache can be kept.
-            self._cache, self._ids, self._known_rows = self._model.new_cache(), [], 0
+            self.close()
             raise
         self._ids = ids
         matrix = self._extended_matrix(tap.mean_rows, len(ids)) if wants.attention_matrix else None
         return Record(logits, tap.last_row if wants.attention else None, matrix, tap.hidden)
+
+    def close(self) -> None:
+        """Empty the cache; the model itself goes when nothing refers to it."""
+        self._cache, self._ids, self._known_rows = self._model.new_cache(), [], 0
 
     def _check(self, keep_len: int, new_ids: Sequence[int], wants: Wants) -> None:
         if len(new_ids) == 0:

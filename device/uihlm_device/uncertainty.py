@@ -55,7 +55,8 @@ def draft_probabilities(z: Logits, d: int, temperatures: npt.NDArray[np.float64]
     inverse = 1.0 / temperatures[:, np.newaxis]
     total = np.exp(near * inverse).sum(axis=1) + np.exp(means * inverse) @ count[filled]
     numerator: npt.NDArray[np.float64] = np.exp(float(gap[d]) * inverse[:, 0])
-    return numerator / total
+    probabilities: npt.NDArray[np.float64] = numerator / total
+    return probabilities
 
 
 def expected(z: Logits, d: int) -> float:

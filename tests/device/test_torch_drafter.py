@@ -20,6 +20,17 @@ EVERYTHING = Wants(attention=True, attention_matrix=True, hidden=True)
 SENTENCE = "The lighthouse keeper wrote a letter to his sister every week, and every letter began with the weather."
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Threads that wait for each other on matrices this small take most of the time when the machine is busy."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return write_tiny_llama(tmp_path_factory.mktemp("tiny"))
@@ -334,28 +345,58 @@ def test_the_pieces_are_those_written_in_the_gguf(bundled):
     assert bundled.tokenizer.pieces() == GGUFReader(llm_path()).fields["tokenizer.ggml.tokens"].contents()
 
 
+def probabilities(logits):
+    p = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    return p / p.sum(axis=-1, keepdims=True)
+
+
+def write_unpacked(source, path):
+    """Write a GGUF whose weights are those of `source` as float32."""
+    from gguf import GGUFReader, GGUFValueType, GGUFWriter, LlamaFileType, dequantize
+
+    reader = GGUFReader(source)
+    writer = GGUFWriter(path, reader.fields["general.architecture"].contents())
+    for key, field in reader.fields.items():
+        if key.startswith("GGUF.") or key == "general.architecture":
+            continue
+        value = int(LlamaFileType.ALL_F32) if key == "general.file_type" else field.contents()
+        is_array = field.types[0] == GGUFValueType.ARRAY
+        writer.add_key_value(key, value, field.types[0], sub_type=field.types[-1] if is_array else None)
+    for tensor in reader.tensors:
+        writer.add_tensor(tensor.name, dequantize(tensor.data, tensor.tensor_type).reshape(tensor.shape[::-1]))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
 @pytest.mark.slow
-def test_torch_and_llama_cpp_agree_on_the_next_token(bundled, llama):
+def test_torch_and_llama_cpp_agree_on_the_next_token(bundled, llama, tmp_path):
+    from uihlm_models.bundled import llm_path
+    from uihlm_models.llama_runtime import LlamaRuntime, RuntimeSettings
+
     ids = bundled.tokenizer.encode(SENTENCE)
     count = len(ids)
     assert count >= 20
+    drafter = TorchDrafter(bundled)
+    p = probabilities(np.array([drafter.forward(position, [token]).logits for position, token in enumerate(ids)]))
+    # Given the same float32 weights they agree but for llama.cpp's 16-bit cache (measured: mean 0.0005, largest 0.0014).
+    write_unpacked(llm_path(), tmp_path / "unpacked.gguf")
+    with LlamaRuntime(tmp_path / "unpacked.gguf", RuntimeSettings(n_ctx=256)) as unpacked:
+        unpacked.decode(ids, np.arange(count), 0, np.ones(count, bool))
+        q = probabilities(unpacked.logits())
+    distance = 0.5 * np.abs(p - q).sum(axis=1)
+    assert distance.max() < 0.005
+    assert (p.argmax(axis=1) == q.argmax(axis=1)).all()
+    # On the packed ones llama.cpp also rounds activations to 8 bits, so near ties may fall either way (measured: 0.033, 0.060).
     llama.decode(ids, np.arange(count), 0, np.ones(count, bool))
-    drafter = TorchDrafter(bundled, attention_layer=22)
-
-    def softmax(z):
-        p = np.exp(z.astype(np.float64) - z.max())
-        return p / p.sum()
-
-    distances = []
-    for position, token in enumerate(ids):
-        p = softmax(drafter.forward(position, [token]).logits)
-        q = softmax(llama.logits()[position])
-        distances.append(0.5 * np.abs(p - q).sum())
-        best, second = np.sort(p)[::-1][:2]
-        # llama.cpp rounds activations to 8 bits for its integer products: a near tie may fall either way.
-        print(position, distances[-1], best - second, p.argmax() == q.argmax())
-        assert p.argmax() == q.argmax() or best - second < 0.05
-    assert np.mean(distances) < 0.03 and max(distances) < 0.1
+    q = probabilities(llama.logits())
+    distance = 0.5 * np.abs(p - q).sum(axis=1)
+    assert distance.mean() < 0.05 and distance.max() < 0.1
+    ordered = np.sort(p, axis=1)
+    clear = ordered[:, -1] - ordered[:, -2] > 0.1
+    assert clear.sum() >= 5
+    assert (p.argmax(axis=1) == q.argmax(axis=1))[clear].all()
 
 
 @pytest.mark.slow
@@ -373,6 +414,4 @@ def test_the_bundled_models_cache_is_right_after_rollbacks(bundled):
     assert record.attention.shape == (9, len(ids))
     for name, tolerance in (("attention", 1e-4), ("attention_matrix", 1e-4), ("logits", 1e-3)):
         np.testing.assert_allclose(getattr(record, name), getattr(fresh, name), atol=tolerance, err_msg=name)
-    z, w = record.logits.astype(np.float64), fresh.logits.astype(np.float64)
-    p, q = np.exp(z - z.max()), np.exp(w - w.max())
-    np.testing.assert_allclose(p / p.sum(), q / q.sum(), atol=1e-4)
+    np.testing.assert_allclose(probabilities(record.logits), probabilities(fresh.logits), atol=1e-4)

@@ -138,18 +138,20 @@ def as_received(sampling):
     return Sampling(sent.temperature, sent.top_k, sent.top_p)
 
 
-@pytest.mark.parametrize("sampling", [Sampling(t / 100) for t in range(1, 201)], ids=lambda s: f"{s.temperature}")
-def test_a_temperature_shapes_alike_before_and_after_the_wire(sampling):
+def test_temperatures_shape_alike_before_and_after_the_wire():
     """Equal models must have x = y, whatever the contract: the wire carries float32."""
     z = np.log(np.array([0.5, 0.25, 0.125, 0.0625, 0.0625])).astype(np.float32)
-    assert sampling.distribution(z).tobytes() == as_received(sampling).distribution(z).tobytes()
+    contracts = [Sampling(hundredths / 100) for hundredths in range(1, 201)]
+    differ = [c for c in contracts if c.distribution(z).tobytes() != as_received(c).distribution(z).tobytes()]
+    assert differ == []
 
 
-@pytest.mark.parametrize("sampling", [Sampling(top_p=p / 20) for p in range(1, 21)], ids=lambda s: f"{s.top_p}")
-def test_a_top_p_cuts_alike_before_and_after_the_wire(sampling):
+def test_top_p_cuts_alike_before_and_after_the_wire():
     # Tokens of one twentieth each: the cumulative masses are the very values that people type.
     z = np.zeros(20, np.float32)
-    assert sampling.distribution(z).tobytes() == as_received(sampling).distribution(z).tobytes()
+    contracts = [Sampling(top_p=twentieths / 20) for twentieths in range(1, 21)]
+    differ = [c for c in contracts if c.distribution(z).tobytes() != as_received(c).distribution(z).tobytes()]
+    assert differ == []
 
 
 @pytest.mark.parametrize(
