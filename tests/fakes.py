@@ -126,7 +126,7 @@ class FakeEngine:
             if not part.new_ids or part.keep_len > len(ids) or not 0 <= part.rows <= len(part.new_ids):
                 raise InvalidRequestError(f"bad work {part} on {len(ids)} ids")
             ids[part.keep_len :] = part.new_ids
-            self.log.append(part)
+            self.log.append(Work(part.session, part.keep_len, tuple(part.new_ids), part.rows))
             n = len(ids)
             rows = [self._logits(ids[: n - part.rows + 1 + r]) for r in range(part.rows)]
             out.append(np.stack(rows) if rows else np.zeros((0, self.vocabulary_size), np.float32))

@@ -11,7 +11,7 @@ import numpy as np
 
 from uihlm_basestation.engine import Float32Array, Work
 from uihlm_models.errors import ModelError
-from uihlm_models.llama_runtime import LlamaRuntime, RuntimeSettings
+from uihlm_models.llama_runtime import KvType, LlamaRuntime, RuntimeSettings
 from uihlm_models.tokenizer import LlamaTokenizer
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_proto.fingerprint import fingerprint
@@ -64,6 +64,7 @@ class LlamaEngine:
         n_batch: int = DEFAULT_BATCH,
         n_threads: int = 0,
         gpu_layers: int = -1,
+        kv_type: KvType = KvType.F16,
     ) -> None:
         """Load a model.
 
@@ -74,6 +75,7 @@ class LlamaEngine:
             n_batch: most positions in one call of llama.cpp; longer work is cut.
             n_threads: CPU threads; 0 takes the cores this process may use.
             gpu_layers: blocks put on a GPU if there is one; -1 puts all.
+            kv_type: how the key-value cache is stored.
 
         Raises:
             ModelError: if the file cannot be loaded or `max_sessions` is below 1.
@@ -81,7 +83,12 @@ class LlamaEngine:
         if max_sessions < 1:
             raise ModelError(f"an engine needs room for at least 1 session's cache, got {max_sessions}")
         settings = RuntimeSettings(
-            n_ctx=max_context, n_seq_max=max_sessions, n_batch=n_batch, n_threads=n_threads, gpu_layers=gpu_layers
+            n_ctx=max_context,
+            n_seq_max=max_sessions,
+            n_batch=n_batch,
+            n_threads=n_threads,
+            gpu_layers=gpu_layers,
+            kv_type=kv_type,
         )
         self._runtime = LlamaRuntime(path, settings)
         self.tokenizer: LlamaTokenizer = self._runtime.tokenizer

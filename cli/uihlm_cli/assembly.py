@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from uihlm_device.client import Connection, Contract
 from uihlm_device.decoder import Decoder, DecodeSettings
 from uihlm_device.loading import Drafters, DrafterSettings
-from uihlm_device.policies import PolicySettings, policy
+from uihlm_device.policies import Mode, PolicySettings, policy
 from uihlm_device.session import Session
 from uihlm_evaluation.configuration import ClockMode, RunConfig
 from uihlm_models.chat_format import ChatFormat
@@ -39,8 +40,6 @@ class Device:
     Attributes:
         models: the weights at both ends.
         tokenizer, chat_format: the drafter model's.
-        connection: to the base station; also scores.
-        contract: what its sessions agree on.
         clock, ledger: of its one link.
         decoder: makes a decoder for a policy by name, with the run's knobs or others.
     """
@@ -48,8 +47,6 @@ class Device:
     models: Models
     tokenizer: Tokenizer
     chat_format: ChatFormat
-    connection: Connection
-    contract: Contract
     clock: Clock
     ledger: Ledger
     decoder: Callable[[str, PolicySettings, DecodeSettings], Decoder]
@@ -77,23 +74,28 @@ def opened_device(config: RunConfig, server: str | None, timeout_s: float) -> It
     clock: Clock = SimulatedClock() if config.clock is ClockMode.SIMULATED else EnforcedClock()
     ledger = Ledger()
     interceptor = LinkInterceptor(Link(config.link, clock, config.timing), ledger)
+    tokenizer_fingerprint = fingerprint(tokenizer.pieces())
     with contextlib.ExitStack() as stack:
-        target = server or stack.enter_context(_local(models, config))
-        connection = stack.enter_context(Connection(target, vocabulary_size, [interceptor], timeout_s))
+
+        @functools.cache
+        def connection() -> Connection:
+            target = server or stack.enter_context(_local(models, config))
+            return stack.enter_context(Connection(target, vocabulary_size, [interceptor], timeout_s))
 
         def decoder(name: str, rules: PolicySettings, decode: DecodeSettings) -> Decoder:
             rule = policy(name, rules)
             uplink = codec(config.codec, vocabulary_size)
-            contract = Contract(fingerprint_, decode.sampling, uplink)
+            contract = Contract(tokenizer_fingerprint, decode.sampling, uplink)
+            if rule.mode is not Mode.DEVICE_ALONE:
+                # Loaded now, so that the first answer does not wait for it; a device that never asks needs none.
+                connection()
 
             def connect() -> Session:
-                return connection.session(contract)
+                return connection().session(contract)
 
             return Decoder(drafters.for_policy(rule), uplink, rule, decode, clock, ledger, config.timing, connect)
 
-        fingerprint_ = fingerprint(tokenizer.pieces())
-        contract = Contract(fingerprint_, config.decode.sampling, codec(config.codec, vocabulary_size))
-        yield Device(models, tokenizer, ChatFormat(tokenizer), connection, contract, clock, ledger, decoder)
+        yield Device(models, tokenizer, ChatFormat(tokenizer), clock, ledger, decoder)
 
 
 @contextlib.contextmanager

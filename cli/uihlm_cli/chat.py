@@ -120,7 +120,13 @@ def _prompt(argument: str | None) -> str | None:
 
 
 def _link(name: str, config: RunConfig) -> str:
+    """Return the link in a few words."""
     radio = config.link.radio
-    if radio is None:
-        return f"link {name}"
-    return f"link {name}, {radio.bandwidth_hz / 1e6:g} MHz at {radio.snr_db:.1f} dB, {config.clock.value}"
+    parts = [f"link {name}"]
+    if radio is not None:
+        parts.append(f"{radio.bandwidth_hz / 1e6:g} MHz at {radio.snr_db:.1f} dB")
+    if config.link.rtt_s:
+        parts.append(f"RTT {config.link.rtt_s:g} s")
+    if len(parts) > 1:
+        parts.append(f"{config.clock.value} clock")
+    return ", ".join(parts)

@@ -39,6 +39,10 @@ class CommandError(Exception):
     """A typed line that cannot be done; the message says why. The chat goes on."""
 
 
+class Cancelled(Exception):  # noqa: N818 - nothing went wrong
+    """Ctrl-C on something half typed, which is left out; an empty line's Ctrl-C is a KeyboardInterrupt."""
+
+
 class Action(enum.Enum):
     """What a typed line asks for."""
 
@@ -94,6 +98,12 @@ def stdin_is_terminal() -> bool:
     return sys.stdin.isatty()
 
 
+def half_typed() -> str:
+    """Return what stood on the line that Ctrl-C broke off; empty where there is no line editing."""
+    readline = sys.modules.get("readline")
+    return "" if readline is None else str(readline.get_line_buffer())
+
+
 class Reader:
     """Reads entries from stdin: line by line, or a block between triple quotes."""
 
@@ -116,6 +126,8 @@ class Reader:
 
         Raises:
             CommandError: for an unknown command, a block that is not closed, or bytes that are no text.
+            Cancelled: at Ctrl-C on a line or block half typed.
+            KeyboardInterrupt: at Ctrl-C on an empty line.
         """
         while True:
             line = self._line(">")
@@ -135,7 +147,10 @@ class Reader:
         """Return the text up to the closing quotes; `first` is what follows the opening ones."""
         lines = [first]
         while QUOTES not in lines[-1]:
-            line = self._line("…")
+            try:
+                line = self._line("…")
+            except KeyboardInterrupt as error:
+                raise Cancelled from error
             if line is None:
                 raise CommandError(f"the block begun with {QUOTES} was not closed, so it was left out")
             lines.append(line)
@@ -154,6 +169,10 @@ class Reader:
                     return input(self._prompt(mark))
                 except EOFError:
                     return None
+                except KeyboardInterrupt as error:
+                    if half_typed():
+                        raise Cancelled from error
+                    raise
             line = sys.stdin.readline()
         except UnicodeDecodeError as error:
             raise CommandError(f"the input is not UTF-8 text: {error}") from error

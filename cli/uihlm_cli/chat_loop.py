@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import cast
-
 from uihlm_cli.assembly import Device
-from uihlm_cli.chat_commands import Action, CommandError, Entry, Reader, Settings
+from uihlm_cli.chat_commands import Action, Cancelled, CommandError, Entry, Reader, Settings
 from uihlm_cli.chat_turn import Turn
 from uihlm_cli.chat_view import View
 from uihlm_cli.errors import FAILURES, exit_code
 from uihlm_cli.interrupts import Interrupts
 from uihlm_device.conversation import Conversation
 from uihlm_device.decoder import Decoder
-from uihlm_device.tokens import TokenRecord
 from uihlm_proto.randomness import session_key
 
 
@@ -69,6 +65,11 @@ class Chat:
                     if entry.action is Action.EXIT:
                         break
                     stopped = self._do(entry)
+                except Cancelled:
+                    if not interactive:
+                        raise KeyboardInterrupt from None
+                    stopped = False
+                    self._view.note("")
                 except (CommandError, *FAILURES) as error:
                     stopped = False
                     self._view.error(str(error))
@@ -127,10 +128,9 @@ class Chat:
         else:
             conversation.extend(device.chat_format.first_turn(text, self._system))
         turn = Turn(answers=1)
-        note: str | None = "cut off: /set max_tokens allows more"
+        note: str | None = None
         started_s = device.clock.now()
-        # Closing a generator is what drops an answer half-way, and its type does not say that it is one.
-        records = cast(Generator[TokenRecord], self._decoder.answer(conversation))
+        records = self._decoder.answer(conversation)
         with Interrupts() as interrupts:
             try:
                 for record in records:
@@ -138,11 +138,12 @@ class Chat:
                     turn.elapsed_s = device.clock.now() - started_s
                     self._view.token(record.token, record.origin, record.stop)
                     self._stopped = record.stop
-                    if record.stop:
-                        note = None
                     if interrupts.count:
                         break
                 else:
+                    if not self._stopped:
+                        whole = turn.tokens == self._settings.config.decode.max_tokens
+                        note = "cut off by max_tokens" if whole else "cut off: the context is full"
                     self._count_opening(turn)
             except KeyboardInterrupt:
                 interrupts.raised()
@@ -154,7 +155,7 @@ class Chat:
                 records.close()
                 self._view.end_answer()
                 if interrupts.count:
-                    note = "stopped" if turn.tokens else "stopped; the message was taken back"
+                    note = "stopped"
                 self._finish(turn, before, note)
         if interrupts.count > 1:
             raise KeyboardInterrupt
@@ -164,11 +165,12 @@ class Chat:
         """Count an answer, whole or not, and show what it cost; without a token, take its message back."""
         if turn.tokens:
             self._totals = self._totals.plus(turn)
-        else:
-            self._conversation.end_session()
-            self._conversation = Conversation(self._conversation.key, self._conversation.ids[:before])
-        if turn.tokens or note != "broken off":
             self._view.turn(turn, self._device.tokenizer.vocabulary_size, note)
+            return
+        self._conversation.end_session()
+        self._conversation = Conversation(self._conversation.key, self._conversation.ids[:before])
+        if note == "stopped":
+            self._view.note("\nstopped before the first token; the message was taken back")
 
     def _count_opening(self, turn: Turn) -> None:
         """Add what this answer's Open cost, if it opened a stream."""

@@ -103,7 +103,7 @@ class View:
             # Not `input`'s own prompt: it would land in the data.
             click.echo(f"{lead}{self._bold(mark)} ", nl=False, err=True, color=True)
             return ""
-        if self._stderr is _Paint.PLAIN:
+        if self._stderr is _Paint.PLAIN or "readline" not in sys.modules:
             return f"{lead}{mark} "
         # The brackets tell readline that what is inside takes no room.
         return f"{lead}\001\x1b[1m\002{mark}\001\x1b[0m\002 "
@@ -139,7 +139,7 @@ class View:
             f"energy saved {_number(saving, '≥ {:.0%}')}",
         ]
         line = " · ".join(parts)
-        self._say(self._faint(f"[{line}]" if note is None else f"[{line}; {note}]"))
+        self._say(self._faint(f"[{line}]" if note is None else f"[{note} · {line}]"))
 
     def stats(self, totals: Turn, vocabulary_size: int, joules: Joules, conversation: int, context: int) -> None:
         """Show the totals of the chat."""
@@ -147,10 +147,7 @@ class View:
         saving = _number(totals.energy_saving(vocabulary_size), "at least {:.1%}")
         speed = _number(totals.speed_tok_s, "{:.1f} tok/s")
         rows = [
-            HelpLine(
-                "chat",
-                f"{totals.answers} answers, {totals.tokens} tokens, {_number(totals.speed_tok_s, '{:.1f} tok/s')}",
-            ),
+            HelpLine("chat", f"{totals.answers} answers, {totals.tokens} tokens, {speed}"),
             HelpLine("conversation", f"number {conversation}, {context} tokens long"),
             HelpLine(
                 "uploaded", f"{totals.uploaded} of {totals.tokens} tokens, {_number(totals.upload_rate, '{:.1%}')}"
@@ -186,7 +183,7 @@ class View:
         if self._stdout is not _Paint.PLAIN:
             self._say("")
             for origin in _LEGEND:
-                self._say(f"  {self._sample(origin, 16)}{self._faint(_STYLES[origin].meaning)}")
+                self._say(f"  {self._sample(origin, 17)}{self._faint(_STYLES[origin].meaning)}")
         self._say("")
         self._say(
             self._faint(
@@ -223,7 +220,7 @@ class View:
 
     def _table(self, rows: Sequence[HelpLine]) -> None:
         for row in rows:
-            self._say(f"  {row.usage:<16}{self._faint(row.meaning)}")
+            self._say(f"  {row.usage:<17}{self._faint(row.meaning)}")
 
     def _faint(self, text: str) -> str:
         return text if self._stderr is _Paint.PLAIN else click.style(text, dim=True)

@@ -25,8 +25,9 @@ from uihlm_cli.options import (
 from uihlm_device.policies import names
 from uihlm_evaluation.configuration import DEFAULT_POLICIES, ClockMode, RunConfig, Selection
 from uihlm_evaluation.datasets import Dataset, load, select
-from uihlm_evaluation.runs import Bench, Progress, run
+from uihlm_evaluation.runs import RUN, Bench, Progress, run
 from uihlm_evaluation.samples import Sample
+from uihlm_proto.errors import UnavailableError
 
 
 @click.command("eval")
@@ -34,7 +35,6 @@ from uihlm_evaluation.samples import Sample
 @selection_options
 @click.option(
     "--policy",
-    "policies",
     multiple=True,
     show_envvar=True,
     help=f"Policy to run; repeat for more, or `all`.  [default: {' '.join(DEFAULT_POLICIES)}]",
@@ -77,7 +77,7 @@ def command(**values: Any) -> None:
         raise click.UsageError("--resume needs --output: the folder of the run to go on with")
     with reported():
         selection = Selection(*(values[name] for name in ("dataset", "limit", "offset", "sample", "seed")))
-        config = run_config(values, _policies(values["policies"]), selection)
+        config = run_config(values, _policies(values["policy"]), selection)
         whole = load(selection.dataset)
         if whole.notice:
             click.echo(f"note: {whole.notice}", err=True)
@@ -86,7 +86,14 @@ def command(**values: Any) -> None:
         if values["dry_run"]:
             _describe(config, dataset, output)
             return
-        _evaluate(config, dataset, output, values)
+        try:
+            _evaluate(config, dataset, output, values)
+        except (KeyboardInterrupt, UnavailableError):
+            if (output / RUN).exists():
+                click.echo(
+                    f"what is done is kept: the same flags and --resume --output {output} go on with it", err=True
+                )
+            raise
 
 
 def _policies(asked: tuple[str, ...]) -> tuple[str, ...]:
@@ -125,16 +132,12 @@ def _evaluate(config: RunConfig, dataset: Dataset, output: Path, values: dict[st
     from uihlm_models.sources import file_sha256
 
     console = Console(stderr=True)
-    try:
-        with opened_device(config, values["server"], values["timeout_s"]) as device:
-            decoders = {name: device.decoder(name, config.rules, config.decode) for name in config.policies}
-            bench = Bench(decoders, device.clock, device.ledger, device.chat_format.first_turn, device.tokenizer.decode)
-            samples = _run_with_progress(bench, config, dataset, output, values["resume"], console)
-            vocabulary_size = device.tokenizer.vocabulary_size
-            sources = [("slm", device.models.slm)] + ([("llm", device.models.llm)] if device.models.llm else [])
-    except KeyboardInterrupt:
-        click.echo(f"interrupted; go on with the same flags and --resume --output {output}", err=True)
-        raise
+    with opened_device(config, values["server"], values["timeout_s"]) as device:
+        decoders = {name: device.decoder(name, config.rules, config.decode) for name in config.policies}
+        bench = Bench(decoders, device.clock, device.ledger, device.chat_format.first_turn, device.tokenizer.decode)
+        samples = _run_with_progress(bench, config, dataset, output, values["resume"], console)
+        vocabulary_size = device.tokenizer.vocabulary_size
+        sources = [("slm", device.models.slm)] + ([("llm", device.models.llm)] if device.models.llm else [])
     facts = [ModelFacts(role, source.label, file_sha256(source), source.commit) for role, source in sources]
     metrics = None
     if values["metrics"]:
@@ -143,7 +146,7 @@ def _evaluate(config: RunConfig, dataset: Dataset, output: Path, values: dict[st
         if metrics.notice:
             click.echo(f"note: {metrics.notice}", err=True)
     results = conclude(output, config, dataset, facts, vocabulary_size, samples, metrics)
-    render(results, TableFormat(values["format_"]), Console(), metrics.hash if metrics else None)
+    render(results, TableFormat(values["format"]), Console(), metrics.hash if metrics else None)
     click.echo(f"written to {output}", err=True)
     failed = [sample for sample in samples if sample.failed]
     if failed:

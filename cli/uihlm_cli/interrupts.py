@@ -29,8 +29,9 @@ class Interrupts:
         self._previous: Any = None
 
     def __enter__(self) -> Self:
-        # Signals reach the main thread alone; elsewhere there is nothing to count.
-        if threading.current_thread() is threading.main_thread():
+        # Signals reach the main thread alone, and a program in the background may have been told to ignore this one.
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        if in_main_thread and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
             self._previous = signal.signal(signal.SIGINT, self._note)
         return self
 

@@ -6,6 +6,7 @@ in the help. A flag that is left out keeps the default of the settings class it 
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Callable
 from dataclasses import replace
@@ -45,9 +46,16 @@ def _group(*options: Callable[[F], F]) -> Callable[[F], F]:
     return decorate
 
 
+def _finite(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    # Python reads `nan` and `inf` as floats, no range refuses them, and the results file cannot hold them.
+    if isinstance(value, float) and not math.isfinite(value):
+        raise click.BadParameter(f"must be a finite number, got {value}", context, parameter)
+    return value
+
+
 def _option(*names: str, help: str, **settings: Any) -> Callable[[F], F]:
     settings.setdefault("show_default", True)
-    return click.option(*names, help=help, show_envvar=True, **settings)
+    return click.option(*names, help=help, show_envvar=True, callback=_finite, **settings)
 
 
 def _choice(names: type[Any]) -> click.Choice[Any]:
@@ -62,16 +70,21 @@ def _load_config(context: click.Context, parameter: click.Parameter, value: Path
         settings = tomllib.loads(value.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise click.BadParameter(f"{value} is not valid TOML: {error}", context, parameter) from error
-    known = {p.name for p in context.command.params}
+    flags = {p.name: p for p in context.command.params if isinstance(p, click.Option) and p is not parameter}
     renamed = {name.replace("-", "_"): entry for name, entry in settings.items()}
-    unknown = sorted(renamed.keys() - known)
+    unknown = sorted(renamed.keys() - flags.keys())
     if unknown:
         raise click.BadParameter(
             f"{value} sets {', '.join(unknown)}, which is no flag of this command (keys are flags without the dashes)",
             context,
             parameter,
         )
-    context.default_map = {**(context.default_map or {}), **renamed}
+    # A flag that repeats may be given once as a plain string, as in its environment variable.
+    entries = {
+        name: flags[name].type.split_envvar_value(entry) if flags[name].multiple and isinstance(entry, str) else entry
+        for name, entry in renamed.items()
+    }
+    context.default_map = {**(context.default_map or {}), **entries}
     return value
 
 
@@ -206,7 +219,7 @@ energy_options: Callable[[F], F] = _group(
 )
 
 format_option = _option(
-    "--format", "format_", type=click.Choice(["table", "json", "csv", "md"]), default="table", help="Form of stdout."
+    "--format", type=click.Choice(["table", "json", "csv", "md"]), default="table", help="Form of stdout."
 )
 
 

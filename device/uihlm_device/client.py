@@ -255,7 +255,7 @@ class RemoteSession:
         except queue.Empty:
             raise UnavailableError(
                 f"the base station at {self._connection.target} has not answered for {self._connection.timeout_s:g} s: "
-                "it is overloaded or the link is lost; try again, or allow more with --timeout"
+                "it is overloaded or the link is lost; try again, or allow more with --timeout-s"
             ) from None
         if isinstance(answer, Exception):
             raise answer

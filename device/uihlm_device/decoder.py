@@ -14,7 +14,7 @@ cache is cut to what is committed by the next forward's `keep_len`, also when th
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 from uihlm_device.conversation import Conversation
@@ -92,7 +92,7 @@ class Decoder:
         base = attention_wants(settings.readout) if Needs.IMPORTANCE in policy.needs else Wants()
         self._wants = Wants(base.attention, base.attention_matrix, hidden=Needs.HIDDEN in policy.needs)
 
-    def answer(self, conversation: Conversation) -> Iterator[TokenRecord]:
+    def answer(self, conversation: Conversation) -> Generator[TokenRecord]:
         """Write one answer to the conversation, one record a token, until a stop token or the length limit.
 
         A dropped generator leaves the conversation right: what was yielded is committed, nothing else is, and a stream
@@ -136,7 +136,7 @@ class Decoder:
         if conversation.session is not None and conversation.open_cost is None:
             conversation.open_cost = conversation.session.ready()
 
-    def _draft(self, conversation: Conversation, limit: int) -> Iterator[TokenRecord]:
+    def _draft(self, conversation: Conversation, limit: int) -> Generator[TokenRecord]:
         """Draft token by token; ask where the policy says so."""
         after: Record | None = None
         rounds = 0
@@ -212,7 +212,7 @@ class Decoder:
         origin = Origin.ACCEPTED if verdict.token is None else Origin.RESAMPLED
         return self._record(draft, position, token, origin, verdict, round_number, round_in_answer)
 
-    def _remote(self, conversation: Conversation, limit: int) -> Iterator[TokenRecord]:
+    def _remote(self, conversation: Conversation, limit: int) -> Generator[TokenRecord]:
         """Let the LLM write alone (policy `llm`): one request, one verdict a token."""
         session = self._session(conversation)
         context_ids, skipped_ids = conversation.unsent()

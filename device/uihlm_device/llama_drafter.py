@@ -12,7 +12,7 @@ import numpy.typing as npt
 from uihlm_device.attention_tap import AttentionTap
 from uihlm_device.drafter import Record, Wants
 from uihlm_models.errors import ModelError
-from uihlm_models.llama_runtime import LlamaRuntime, RuntimeSettings
+from uihlm_models.llama_runtime import KvType, LlamaRuntime, RuntimeSettings
 from uihlm_models.tokenizer import LlamaTokenizer
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_proto.fingerprint import fingerprint
@@ -53,6 +53,7 @@ class LlamaDrafter:
         max_context: int = DEFAULT_MAX_CONTEXT,
         n_threads: int = 0,
         gpu_layers: int = -1,
+        kv_type: KvType = KvType.F16,
     ) -> None:
         """Load a model.
 
@@ -64,6 +65,7 @@ class LlamaDrafter:
             max_context: positions of the cache, at most what the model was trained for; 0 takes just that.
             n_threads: CPU threads; 0 takes the cores this process may use.
             gpu_layers: blocks put on a GPU if there is one; -1 puts all.
+            kv_type: how the key-value cache is stored.
         """
         if attention_matrix and attention_layer is None:
             raise ModelError("an attention matrix needs an attention_layer")
@@ -74,6 +76,7 @@ class LlamaDrafter:
             gpu_layers=gpu_layers,
             flash_attention=self._tap is None,
             embeddings=hidden,
+            kv_type=kv_type,
             cb_eval=None if self._tap is None else self._tap.callback,
         )
         self._runtime = LlamaRuntime(path, settings)

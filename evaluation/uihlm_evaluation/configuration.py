@@ -11,6 +11,7 @@ from typing import Any
 
 from uihlm_device.decoder import DecodeSettings
 from uihlm_device.policies import PolicySettings
+from uihlm_proto.errors import InvalidRequestError
 from uihlm_proto.sampling import Sampling
 from uihlm_wireless.energy import JouleProfile
 from uihlm_wireless.settings import LinkSettings
@@ -37,6 +38,9 @@ class Selection:
         offset: leave out so many first.
         sample: draw so many at random by `seed` instead.
         seed: of the draw of prompts and of every token.
+
+    Raises:
+        InvalidRequestError: for a seed that session keys cannot hold.
     """
 
     dataset: str = "alpaca"
@@ -44,6 +48,10 @@ class Selection:
     offset: int = 0
     sample: int | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not -(2**63) <= self.seed < 2**63:
+            raise InvalidRequestError(f"seed must fit 64 bits with sign, got {self.seed}")
 
 
 @dataclass(frozen=True, slots=True)

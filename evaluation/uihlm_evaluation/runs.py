@@ -2,7 +2,7 @@
 
     rounds.jsonl    one line a token, written before …
     samples.jsonl   … the line of its prompt and policy, so that a sample on disk is whole
-    run.json        the settings, which --resume compares
+    run.json        the settings and a hash of the prompts, which --resume compares
 
 Prompts are the outer loop: an interrupted run has the same prompts under every policy, and a machine that slows down
 slows all policies alike.
@@ -20,7 +20,7 @@ from uihlm_device.decoder import Decoder
 from uihlm_device.session import Cost
 from uihlm_device.tokens import Origin, TokenRecord
 from uihlm_evaluation.configuration import RunConfig
-from uihlm_evaluation.datasets import Example
+from uihlm_evaluation.datasets import Dataset, Example
 from uihlm_evaluation.samples import RoundWriter, Sample, SampleWriter, Stop, keep_rounds, read_samples
 from uihlm_proto.errors import InvalidRequestError, UihlmError, UnavailableError
 from uihlm_proto.randomness import session_key
@@ -112,10 +112,11 @@ def run(
     A prompt that fails is recorded with its error and the run goes on.
 
     Raises:
-        InvalidRequestError: if `output` holds a run already and `resume` is off, or holds one with other settings.
+        InvalidRequestError: if `output` holds a run already and `resume` is off, or holds one with other settings or
+            other prompts.
         UnavailableError: if the base station cannot be reached; what was done so far is on disk.
     """
-    done = _prepare(output, config, resume)
+    done = _prepare(output, config, Dataset(tuple(examples), "").digest, resume)
     finished = {(sample.policy, sample.prompt) for sample in done}
     total = len(examples) * len(config.policies)
     with SampleWriter(output / SAMPLES) as samples, RoundWriter(output / ROUNDS) as rounds:
@@ -133,7 +134,7 @@ def run(
     return done
 
 
-def _prepare(output: Path, config: RunConfig, resume: bool) -> list[Sample]:
+def _prepare(output: Path, config: RunConfig, prompts: str, resume: bool) -> list[Sample]:
     settings = output / RUN
     if settings.exists():
         if not resume:
@@ -147,11 +148,18 @@ def _prepare(output: Path, config: RunConfig, resume: bool) -> list[Sample]:
                 f"{output} was made with other settings ({', '.join(changed)}): resume with the same ones, "
                 "or name another --output"
             )
+        # The file may have been edited since, or the hub's set have taken the place of the shipped one.
+        if before["prompts"] != prompts:
+            raise InvalidRequestError(
+                f"{output} was made with other prompts: {config.selection.dataset} no longer gives the same ones; "
+                "bring them back, or name another --output"
+            )
         done = read_samples(output / SAMPLES) if (output / SAMPLES).exists() else []
         keep_rounds(output / ROUNDS, {(sample.policy, sample.prompt) for sample in done})
         return done
     output.mkdir(parents=True, exist_ok=True)
-    settings.write_text(json.dumps({"digest": config.digest(), "config": config.to_dict()}, indent=1), encoding="utf-8")
+    header = {"digest": config.digest(), "prompts": prompts, "config": config.to_dict()}
+    settings.write_text(json.dumps(header, indent=1), encoding="utf-8")
     return []
 
 
@@ -191,7 +199,8 @@ def _answer(bench: Bench, name: str, example: Example, config: RunConfig) -> tup
         conversation.end_session()
     bill = None if opening is None or failure is not None else bench.ledger.pop(opening)
     text = bench.decode([record.token for record in records])
-    return _sample(name, example, text, records, cost, bill, ended_s - started_s, failure), records
+    # The clock counts on from prompt to prompt: to the nanosecond, an answer takes as long in a resumed run as in a whole.
+    return _sample(name, example, text, records, cost, bill, round(ended_s - started_s, 9), failure), records
 
 
 def _sample(

@@ -133,8 +133,7 @@ class TorchTokenizer:
         """Return the text of ids; see `Tokenizer.decode`."""
         for token in ids:
             self._check(token)
-        shown = [token for token in ids if token not in self._control]
-        text: str = self._tokenizer.decode(shown, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text
 
     def pieces(self) -> list[str]:

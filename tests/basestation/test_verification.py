@@ -25,30 +25,14 @@ def random_distribution(rng, size, zeros=0):
 def integrated_over_both_uniforms(x, y):
     """The distribution of the token emitted when d ~ x, both uniforms run over a grid."""
     emitted = np.zeros(y.size)
-    for d in np.flatnonzero(x):
-        for u in GRID:
-            judged = judge_residual(int(d), x, y, float(u), 0.5)
-            if judged.replacement is None:
-                emitted[d] += x[d] / GRID.size
-                continue
-            # The second uniform is used only here; its grid is coarser to keep the test short.
-            share = x[d] / GRID.size
-            for token, mass in residual_draws(int(d), x, y, float(u)).items():
-                emitted[token] += share * mass
+    for d in map(int, np.flatnonzero(x)):
+        judged = [judge_residual(d, x, y, float(u), 0.5) for u in GRID]
+        rejected = sum(j.replacement is not None for j in judged)
+        emitted[d] += x[d] * (1 - rejected / GRID.size)
+        if rejected:
+            redrawn = [judge_residual(d, x, y, float(GRID[-1]), float(v)).replacement for v in GRID]
+            emitted += x[d] * rejected / GRID.size * np.bincount(redrawn, minlength=y.size) / GRID.size
     return emitted
-
-
-_CACHE: dict = {}
-
-
-def residual_draws(d, x, y, u):
-    """Shares of the replacements of a rejected draft; they depend on x and y alone."""
-    where = (x.tobytes(), y.tobytes())
-    if where not in _CACHE:
-        tokens = [judge_residual(d, x, y, u, float(v)).replacement for v in GRID]
-        values, counts = np.unique(tokens, return_counts=True)
-        _CACHE[where] = {int(token): count / GRID.size for token, count in zip(values, counts, strict=True)}
-    return _CACHE[where]
 
 
 @pytest.mark.parametrize("seed", range(8))

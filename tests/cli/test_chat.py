@@ -213,7 +213,7 @@ def test_empty_answer_is_an_empty_line(bench):
 def test_answer_cut_off_says_so_and_the_next_turn_closes_it(bench):
     result = chat("--policy", "slm", "--max-tokens", "3", typed="a\nb\n")
     assert result.stdout == "hel\nhel\n"
-    assert "; cut off: /set max_tokens allows more]" in result.stderr
+    assert "[cut off by max_tokens · 3 tokens · " in result.stderr
     assert bench.history == "[user]a\x03[assistant]hel\x03[user]b\x03[assistant]he"
 
 
@@ -329,6 +329,17 @@ def test_stats_sum_the_answers(bench):
     assert "12 forwards, 1.00 a token" in result.stderr
 
 
+def test_welcome_names_models_policy_and_link(bench, typing):
+    lines = chat("--link", "paper", typed="").stderr.splitlines()
+    assert lines[:5] == [
+        "loading …",
+        "uihlm chat",
+        "  drafts   fake drafter",
+        "  checks   fake LLM",
+        "  policy   ui; link paper, 1 MHz at -8.9 dB, simulated clock; /help for commands, Ctrl-D leaves",
+    ]
+
+
 def test_help_lists_every_command(bench):
     text = chat(typed="/help\n").stderr
     assert all(name in text for name in ("/set", "/system", "/clear", "/stats", "/help", "/exit", '"""', "Ctrl-C"))
@@ -388,7 +399,8 @@ def test_answer_broken_off_keeps_its_text(bench, typing):
     bench.before_forward = fail
     result = chat("--policy", "hlm", typed="a\nb\n/exit\n")
     assert result.stdout == "hel\nhello\n"
-    assert "; broken off]\nerror: the base station is going away\n" in result.stderr
+    assert "[broken off · 3 tokens · " in result.stderr
+    assert "energy saved ≥ 0%]\nerror: the base station is going away\n" in result.stderr
     assert bench.history == "[user]a\x03[assistant]hel\x03[user]b\x03[assistant]hello"
 
 
@@ -397,6 +409,13 @@ def test_full_context_is_told_and_clear_helps(bench, typing, monkeypatch):
     result = chat("--policy", "slm", typed=f"{'x' * 60}\nb\n/exit\n")
     assert result.stdout == "hello\n"
     assert "error: the conversation has 78 tokens, the drafter's context holds 40" in result.stderr
+
+
+def test_answer_that_fills_the_context_says_so(bench, monkeypatch):
+    monkeypatch.setattr(FakeDrafter, "max_context", 21)
+    result = chat("a", "--policy", "slm")
+    assert result.stdout == "he\n"
+    assert result.stderr.startswith("[cut off: the context is full · 2 tokens · ")
 
 
 def interrupting(times: int, after: str, by: Callable[[], None]) -> Callable[[Bench], None]:
@@ -425,7 +444,7 @@ def test_ctrl_c_stops_the_answer_and_keeps_its_text(bench, typing, by, kept):
     result = chat("--policy", "hlm", typed="a\nb\n/exit\n")
     # A signal lets the token in progress end; the loop's own exception does not.
     assert result.stdout == f"{kept}\nhello\n"
-    assert "; stopped]" in result.stderr
+    assert "[stopped · " in result.stderr
     assert bench.history == f"[user]a\x03[assistant]{kept}\x03[user]b\x03[assistant]hello"
     assert (result.exit_code, len(bench.keys)) == (0, 2)
     assert bench.keys[0] == bench.keys[1], "the conversation goes on under its key, on a new stream"
@@ -467,13 +486,29 @@ def test_ctrl_c_at_the_prompt_twice_in_a_row_exits_130(bench, typing, monkeypatc
     assert result.stderr.count("Ctrl-C again leaves") == 2
 
 
+def test_ctrl_c_on_something_half_typed_only_leaves_that_out(bench, typing, monkeypatch):
+    lines = ["a", KeyboardInterrupt, '"""', "b", KeyboardInterrupt, KeyboardInterrupt, "half", "c", EOFError]
+
+    def typed(prompt: str) -> str:
+        line = lines.pop(0)
+        if line == "half" or not isinstance(line, str):
+            monkeypatch.setattr("uihlm_cli.chat_commands.half_typed", lambda: line if line == "half" else "")
+            raise KeyboardInterrupt if line == "half" else line
+        return line
+
+    monkeypatch.setattr("builtins.input", typed)
+    result = chat("--policy", "slm")
+    assert (result.stdout, result.exit_code) == ("hello\nhello\n", 0)
+    assert bench.history == "[user]a\x03[assistant]hello\x03[user]c\x03[assistant]hello"
+
+
 def test_ctrl_c_breaks_a_wait_for_the_link_off_at_once(bench, typing):
     timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     started_s = time.monotonic()
     result = chat("--policy", "hlm", "--rtt-s", "60", "--clock", "enforced", typed="a\n/exit\n")
     assert time.monotonic() - started_s < 20.0
-    assert "; stopped; the message was taken back]" in result.stderr
+    assert "stopped before the first token; the message was taken back\n" in result.stderr
     assert result.exit_code == 0
 
 

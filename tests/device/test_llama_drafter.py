@@ -1,4 +1,9 @@
-"""The llama.cpp drafter on the bundled model: rollbacks leave no trace, attention is by position."""
+"""The llama.cpp drafter on the bundled model: rollbacks leave no trace, attention is by position.
+
+With 4-bit weights a position's floats depend on the shape of the batch it ran in (`KvType`), by more than these tests
+allow. So both sides of a comparison run alike: one token at a time, or at least two (where unfused attention rounds as
+in a prefill), or in a bfloat16 cache with fused attention (where shapes do not matter).
+"""
 
 import logging
 
@@ -9,13 +14,13 @@ from uihlm_device.drafter import Wants
 from uihlm_device.llama_drafter import LlamaDrafter
 from uihlm_models import bundled
 from uihlm_models.errors import ModelError
+from uihlm_models.llama_runtime import KvType
 from uihlm_proto.errors import InvalidRequestError
 
 pytestmark = pytest.mark.slow
 
 LAYER = 22
 ATTENTION = Wants(attention=True)
-# Batches of another shape round differently; DESIGN 7 allows this much.
 PROBABILITY_TOLERANCE = 1e-3
 
 
@@ -46,47 +51,70 @@ def tapped():
 
 @pytest.fixture(scope="module")
 def plain():
-    drafter = LlamaDrafter(bundled.slm_path(), max_context=1024)
+    drafter = LlamaDrafter(bundled.slm_path(), max_context=1024, kv_type=KvType.BF16)
     yield drafter
     drafter.close()
 
 
 @pytest.fixture(scope="module")
 def reference():
-    """A second load that only ever prefills from nothing."""
-    drafter = LlamaDrafter(bundled.slm_path(), attention_layer=LAYER, max_context=1024)
-    yield drafter
-    drafter.close()
+    """Second loads, by whether attention is on, that only ever run a sequence from nothing."""
+    loads = {
+        True: LlamaDrafter(bundled.slm_path(), attention_layer=LAYER, max_context=1024),
+        False: LlamaDrafter(bundled.slm_path(), max_context=1024, kv_type=KvType.BF16),
+    }
+    yield loads
+    for drafter in loads.values():
+        drafter.close()
 
 
-@pytest.mark.parametrize("kind", ["plain", "tapped"])
-def test_next_distribution_after_rollbacks_equals_a_fresh_prefill(kind, reference, request):
+@pytest.mark.parametrize(("kind", "smallest"), [("plain", 1), ("tapped", 2)])
+def test_next_distribution_after_rollbacks_equals_a_fresh_prefill(kind, smallest, reference, request):
     drafter = request.getfixturevalue(kind)
     generator = np.random.default_rng(1)
     text = drafter.tokenizer.encode("The capital of France is Paris, and the capital of Italy is")
     ids = []
-    for step in range(14):
+    for step in range(12):
         keep = int(generator.integers(0, len(ids) + 1)) if step % 3 else len(ids)
-        new = [text, random_ids(generator, 1), random_ids(generator, int(generator.integers(2, 40)))][step % 3]
+        new = [text, random_ids(generator, smallest), random_ids(generator, int(generator.integers(2, 30)))][step % 3]
         ids = [*ids[:keep], *new]
-        record = drafter.forward(keep, new, ATTENTION if kind == "tapped" else Wants())
-        got = softmax(record.logits)
-        expected = softmax(reference.forward(0, ids).logits)
+        got = softmax(drafter.forward(keep, new).logits)
+        expected = softmax(reference[kind == "tapped"].forward(0, ids).logits)
         assert np.abs(got - expected).max() < PROBABILITY_TOLERANCE
+
+
+@pytest.mark.parametrize("layer", [None, LAYER])
+def test_token_by_token_a_rollback_leaves_no_trace(layer):
+    """The loop of a drafter, as loaded by default: draft, be corrected, go on."""
+    drafter = LlamaDrafter(bundled.slm_path(), attention_layer=layer, max_context=256)
+    wants = Wants(attention=layer is not None)
+    ids = random_ids(np.random.default_rng(11), 16)
+    for n, token in enumerate(ids):
+        for extra in range(n % 4):
+            drafter.forward(n + extra, [7000 + n], wants)
+        record = drafter.forward(n, [token], wants)
+    logits = record.logits.copy()
+    attention = None if record.attention is None else record.attention.copy()
+    for n, token in enumerate(ids):
+        record = drafter.forward(n, [token], wants)
+    np.testing.assert_array_equal(record.logits, logits)
+    if attention is not None:
+        np.testing.assert_array_equal(record.attention, attention)
+    drafter.close()
 
 
 def test_attention_is_by_position_after_rollbacks(tapped, reference):
     generator = np.random.default_rng(2)
     ids = random_ids(generator, 30)
     tapped.forward(0, ids)
-    for keep, count in ((30, 1), (31, 1), (20, 1), (21, 5), (26, 1), (3, 1), (4, 60), (64, 1)):
+    for keep, count in ((30, 2), (20, 3), (23, 5), (3, 2), (5, 60), (64, 2)):
         new = random_ids(generator, count)
         ids = [*ids[:keep], *new]
         row = tapped.forward(keep, new, ATTENTION).attention.copy()
         assert row.shape == (tapped.n_head, len(ids))
         np.testing.assert_allclose(row.sum(axis=-1), 1.0, atol=1e-4)
-        expected = reference.forward(0, ids, ATTENTION).attention
-        np.testing.assert_allclose(row, expected, atol=0.02)
+        expected = reference[True].forward(0, ids, ATTENTION).attention
+        np.testing.assert_allclose(row, expected, atol=1e-3)
 
 
 def test_attention_is_caught_across_every_change_of_graph(tapped, caplog):
@@ -132,7 +160,7 @@ def test_matrix_rows_are_the_head_averages_and_roll_back(drafter):
     wants = Wants(attention=True, attention_matrix=True)
     ids = random_ids(generator, 40)
     drafter.forward(0, ids, wants)
-    for keep, count in ((40, 1), (41, 1), (30, 1), (31, 300), (331, 1)):
+    for keep, count in ((40, 2), (42, 3), (30, 2), (32, 270), (302, 2)):
         new = random_ids(generator, count)
         ids = [*ids[:keep], *new]
         record = drafter.forward(keep, new, wants)
@@ -141,9 +169,9 @@ def test_matrix_rows_are_the_head_averages_and_roll_back(drafter):
         np.testing.assert_allclose(matrix.sum(axis=-1), 1.0, atol=1e-4)
         assert np.all(np.triu(matrix, 1) == 0.0)
         np.testing.assert_allclose(matrix[-1], record.attention.mean(axis=0), atol=1e-6)
-    grown = drafter.forward(len(ids) - 1, ids[-1:], wants).attention_matrix.copy()
+    grown = matrix.copy()
     fresh = drafter.forward(0, ids, wants).attention_matrix
-    np.testing.assert_allclose(grown, fresh, atol=0.02)
+    np.testing.assert_allclose(grown, fresh, atol=1e-3)
 
 
 def test_matrix_is_whole_when_it_was_not_asked_for_every_time(drafter):
@@ -156,13 +184,14 @@ def test_matrix_is_whole_when_it_was_not_asked_for_every_time(drafter):
 
 def test_hidden_state_gives_the_logits_and_changes_nothing(drafter):
     ids = random_ids(np.random.default_rng(7), 25)
-    without = softmax(drafter.forward(0, ids).logits)
+    drafter.forward(0, ids[:-1])
+    without = drafter.forward(len(ids) - 1, ids[-1:]).logits.copy()
     record = drafter.forward(0, ids, Wants(hidden=True))
-    assert np.abs(softmax(record.logits) - without).max() < PROBABILITY_TOLERANCE
+    np.testing.assert_array_equal(record.logits, without)
     assert record.hidden.shape == (576,)
     first = record.hidden.copy()
     again = drafter.forward(len(ids) - 1, ids[-1:], Wants(hidden=True)).hidden
-    np.testing.assert_allclose(again, first, rtol=0.05, atol=0.05)
+    np.testing.assert_array_equal(again, first)
     other = drafter.forward(len(ids), [5], Wants(hidden=True)).hidden
     assert np.abs(other - first).max() > 0.5
 
@@ -176,13 +205,14 @@ def test_prompt_longer_than_a_batch_gives_the_same_attention_width(tapped):
 
 def test_another_layer_can_be_watched(tapped):
     ids = random_ids(np.random.default_rng(9), 30)
-    before = tapped.forward(0, ids, ATTENTION).attention.copy()
+    tapped.forward(0, ids)
+    before = tapped.forward(29, ids[-1:], ATTENTION).attention.copy()
     tapped.watch(3)
     other = tapped.forward(29, ids[-1:], ATTENTION).attention.copy()
     tapped.watch(LAYER)
     again = tapped.forward(29, ids[-1:], ATTENTION).attention
     assert np.abs(other - before).max() > 0.05
-    np.testing.assert_allclose(again, before, atol=0.02)
+    np.testing.assert_array_equal(again, before)
 
 
 def test_logits_are_a_view(plain):
@@ -206,7 +236,7 @@ def test_bad_requests_are_refused_and_leave_the_cache_right(plain, reference):
         with pytest.raises(ModelError, match="load the drafter"):
             plain.forward(3, [8], wants)
     got = softmax(plain.forward(3, [8]).logits)
-    assert np.abs(got - softmax(reference.forward(0, [5, 6, 7, 8]).logits)).max() < PROBABILITY_TOLERANCE
+    assert np.abs(got - softmax(reference[False].forward(0, [5, 6, 7, 8]).logits)).max() < PROBABILITY_TOLERANCE
 
 
 def test_missing_layer_and_missing_file_are_model_errors(tmp_path):

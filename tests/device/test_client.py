@@ -1,0 +1,330 @@
+"""The device's end of the stream: order, errors that say what to do, and waits that end."""
+
+import gc
+import sys
+import threading
+import time
+
+import grpc
+import numpy as np
+import pytest
+
+from fakes import FakeEngine, contextual, fixed, serving, vocabulary
+from stations import GatedEngine, Station, eventually, one_hot_payload, standing
+from uihlm_device.client import ERROR, Connection, Contract
+from uihlm_device.session import Upload
+from uihlm_proto.codecs import codec
+from uihlm_proto.errors import (
+    ExhaustedError,
+    InvalidRequestError,
+    MismatchError,
+    UihlmError,
+    UnavailableError,
+)
+from uihlm_proto.randomness import session_key
+from uihlm_proto.sampling import Sampling
+
+V = 12
+KEY = session_key(0, 0)
+LOGITS = contextual(V, salt=1)
+CONTRACT = Contract(vocabulary(V), Sampling(), codec("dense32", V))
+ONE_DRAFT = (one_hot_payload(0, V),)
+
+
+@pytest.fixture
+def station():
+    with standing(GatedEngine(LOGITS, V), max_sessions=2) as station:
+        yield station
+
+
+@pytest.fixture
+def connection(station):
+    with Connection(str(station.address), V, timeout_s=10.0) as connection:
+        yield connection
+
+
+def engine_of(station):
+    return station.server._engine
+
+
+def opened(connection, contract=CONTRACT, prefix=(1, 2, 3)):
+    session = connection.session(contract)
+    session.open(prefix, KEY)
+    session.ready()
+    return session
+
+
+def test_a_round_trip(connection, station):
+    session = opened(connection)
+    verdict = session.verdict(session.upload(Upload(0, 5, context_ids=[4], skipped_ids=[5], payloads=ONE_DRAFT)))
+    p = np.exp(LOGITS([1, 2, 3, 4, 5]).astype(float))
+    assert verdict.y_d == pytest.approx((p[0] / p.sum(),), rel=1e-5)
+    assert verdict.reject_prob == pytest.approx((1 - p[0] / p.sum(),), rel=1e-5)
+    assert verdict.tv == pytest.approx((1 - p[0] / p.sum(),), rel=1e-5)
+    assert (verdict.accepted == 1) == (verdict.token is None)
+    assert (verdict.cost.forwards, verdict.cost.positions) == (1, 2)
+    assert verdict.last and not verdict.stale
+    session.close()
+    assert station.sessions == 0
+
+
+def test_ready_tells_the_cost_of_the_prefill(connection):
+    session = connection.session(CONTRACT)
+    session.open([1, 2, 3, 4], KEY)
+    cost = session.ready()
+    assert (cost.forwards, cost.positions) == (1, 4)
+    assert cost.forward_s > 0.0
+
+
+def test_a_generate_round_has_one_verdict_a_token(connection):
+    session = opened(connection)
+    round_number = session.upload(Upload(0, 3, generate=4))
+    verdicts = [session.verdict(round_number) for _ in range(4)]
+    assert [v.last for v in verdicts] == [False, False, False, True]
+    assert all(v.token is not None and v.accepted == 0 and v.y_d == () for v in verdicts)
+
+
+def test_rounds_are_numbered_across_sessions(connection):
+    first, second = connection.session(CONTRACT), connection.session(CONTRACT)
+    rounds = [first.open([1], KEY), second.open([1], KEY)]
+    first.ready(), second.ready()
+    rounds += [first.upload(Upload(0, 1, generate=1)), second.upload(Upload(0, 1, generate=1))]
+    assert rounds == sorted(set(rounds))
+    # Read in the other order: each finds its own.
+    assert second.verdict(rounds[3]).token == first.verdict(rounds[2]).token
+
+
+def test_an_upload_does_not_wait(connection, station):
+    session = opened(connection)
+    engine_of(station).gate.clear()
+    started_s = time.perf_counter()
+    round_number = session.upload(Upload(0, 3, generate=1, skipped_ids=[]))
+    later = session.upload(Upload(0, 4, generate=1))
+    assert time.perf_counter() - started_s < 1.0
+    engine_of(station).gate.set()
+    assert session.verdict(later).last and session.verdict(round_number).last
+
+
+def test_nobody_at_home_is_an_error_that_says_what_to_do():
+    with serving(FakeEngine(LOGITS, V)) as address:
+        gone = str(address)
+    with Connection(gone, V, timeout_s=10.0) as connection:
+        session = connection.session(CONTRACT)
+        session.open([1], KEY)
+        with pytest.raises(
+            UnavailableError, match=f"no base station answers at {gone}: start one with `uihlm-bs serve`"
+        ):
+            session.ready()
+        session.close()
+        with pytest.raises(UnavailableError, match=f"no base station answers at {gone}"):
+            connection.score(CONTRACT, [1], [2])
+
+
+def test_a_wait_has_an_end_and_names_the_base_station(station):
+    with Connection(str(station.address), V, timeout_s=0.3) as connection:
+        session = opened(connection)
+        engine_of(station).gate.clear()
+        round_number = session.upload(Upload(0, 4, skipped_ids=[1], generate=1))
+        started_s = time.perf_counter()
+        with pytest.raises(UnavailableError, match=f"{station.address} has not answered for 0.3 s") as raised:
+            session.verdict(round_number)
+        assert 0.25 < time.perf_counter() - started_s < 3.0
+        assert "--timeout" in str(raised.value)
+        # The wait ended, the stream did not: the verdict may still come.
+        engine_of(station).gate.set()
+        assert session.verdict(round_number).last
+        session.close()
+
+
+def test_closing_with_a_round_open_hangs_up_and_frees_the_session(connection, station):
+    session = opened(connection)
+    engine_of(station).gate.clear()
+    engine_of(station).entered.clear()
+    session.upload(Upload(0, 4, skipped_ids=[1], generate=500))
+    assert engine_of(station).entered.wait(5)
+    session.close()
+    assert eventually(lambda: station.sessions == 0)
+    engine_of(station).gate.set()
+    assert eventually(lambda: not engine_of(station).sessions)
+
+
+def test_a_refusal_reaches_the_waiting_round_in_the_base_stations_words(connection, station):
+    session = opened(connection)
+    round_number = session.upload(Upload(0, 77, payloads=ONE_DRAFT))
+    with pytest.raises(
+        InvalidRequestError, match="first_position is 77, but the ids sent so far end at 3: out of step"
+    ):
+        session.verdict(round_number)
+    # Whatever is asked afterwards gets the same answer at once, not a wait.
+    with pytest.raises(InvalidRequestError, match="out of step"):
+        session.verdict(session.upload(Upload(0, 3, payloads=ONE_DRAFT)))
+    session.close()
+    assert eventually(lambda: station.sessions == 0)
+
+
+def test_a_refusal_reaches_every_round_in_flight(connection, station):
+    session = connection.session(CONTRACT)
+    engine_of(station).gate.clear()
+    session.open([1, 2, 3], KEY)
+    rounds = [session.upload(Upload(0, position, payloads=ONE_DRAFT)) for position in (77, 78, 79)]
+    # All are sent before the first is refused: grpc.aio forgets the status if a write fails after it (grpc/grpc#36066).
+    time.sleep(0.2)
+    engine_of(station).gate.set()
+    session.ready()
+    for round_number in rounds:
+        with pytest.raises(InvalidRequestError, match="first_position is 77"):
+            session.verdict(round_number)
+
+
+def test_a_base_station_that_dies_reaches_the_waiting_round():
+    engine = GatedEngine(LOGITS, V)
+    station = Station(engine, 4)
+    address = station.run(station.server.start())
+    with Connection(str(address), V, timeout_s=10.0) as connection:
+        session = opened(connection)
+        engine.gate.clear()
+        round_number = session.upload(Upload(0, 4, skipped_ids=[1], generate=1))
+        waited = []
+
+        def wait():
+            try:
+                session.verdict(round_number)
+            except UihlmError as error:
+                waited.append(error)
+
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        stopping = station.spawn(station.server.stop(grace_s=0.0))
+        waiting.join(5)
+        assert [type(error) for error in waited] == [UnavailableError]
+        engine.gate.set()
+        stopping.result(10)
+    station.shut()
+
+
+def test_another_tokenizer_is_a_mismatch(connection):
+    session = connection.session(Contract(vocabulary(99), Sampling(), codec("dense32", V)))
+    session.open([1], KEY)
+    with pytest.raises(MismatchError, match="use two models with one tokenizer"):
+        session.ready()
+
+
+def test_a_full_base_station_is_exhausted(connection):
+    held = [opened(connection) for _ in range(2)]
+    late = connection.session(CONTRACT)
+    late.open([1], KEY)
+    with pytest.raises(ExhaustedError, match="all 2 sessions are taken"):
+        late.ready()
+    for session in held:
+        session.close()
+
+
+def test_closing_waits_until_the_session_is_free(connection, station):
+    """Two sessions at once are allowed here: without the wait, the third of a row would now and then be refused."""
+    for _ in range(20):
+        sessions = [opened(connection) for _ in range(2)]
+        for session in sessions:
+            session.close()
+    assert station.sessions == 0
+
+
+def test_closing_twice_does_nothing(station):
+    connection = Connection(str(station.address), V)
+    session = opened(connection)
+    session.close()
+    session.close()
+    connection.session(CONTRACT).close()  # never opened
+    connection.close()
+    connection.close()
+
+
+def test_a_session_may_be_closed_after_its_connection(station):
+    connection = Connection(str(station.address), V)
+    session = opened(connection)
+    connection.close()
+    session.close()
+    assert eventually(lambda: station.sessions == 0)
+
+
+def test_a_closed_connection_leaves_no_thread(station):
+    before = threading.active_count()
+    connection = Connection(str(station.address), V)
+    opened(connection)
+    connection.close()
+    assert eventually(lambda: threading.active_count() <= before + 1)
+    assert not any(thread.name == "uihlm-channel" for thread in threading.enumerate())
+
+
+def test_a_closed_connection_leaves_no_task_behind(station, caplog, monkeypatch):
+    """What is left pending on a closed loop complains whenever the collector finds it, in the middle of anything."""
+    complaints = []
+    monkeypatch.setattr(sys, "unraisablehook", complaints.append)
+    connection = Connection(str(station.address), V)
+    opened(connection)
+    waiting = opened(connection)
+    waiting.upload(Upload(0, 3, generate=2))
+    connection.close()
+    del connection, waiting
+    gc.collect()
+    assert complaints == []
+    assert [record.getMessage() for record in caplog.records] == []
+
+
+def test_scores_come_through_the_connection(connection):
+    z = LOGITS([1, 2]).astype(float)
+    assert connection.score(CONTRACT, [1, 2], [3]) == pytest.approx([z[3] - np.log(np.exp(z).sum())], abs=1e-5)
+    with pytest.raises(InvalidRequestError, match="context_ids is empty"):
+        connection.score(CONTRACT, [], [3])
+    with pytest.raises(MismatchError):
+        connection.score(Contract(vocabulary(99), Sampling(), CONTRACT.codec), [1], [3])
+
+
+def test_the_sampling_contract_and_the_key_reach_the_base_station():
+    """Greedy takes the likeliest; a warm contract with another key takes others too."""
+    with serving(FakeEngine(fixed([0.1, 0.2, 0.4, 0.3]), 4)) as address, Connection(str(address), 4) as connection:
+
+        def tokens(sampling, key):
+            session = connection.session(Contract(vocabulary(4), sampling, codec("coupled", 4)))
+            session.open([1], key)
+            session.ready()
+            number = session.upload(Upload(0, 1, generate=60))
+            written = [session.verdict(number).token for _ in range(60)]
+            session.close()
+            return written
+
+        assert set(tokens(Sampling(0.0), KEY)) == {2}
+        assert set(tokens(Sampling(1.0), KEY)) == {0, 1, 2, 3}
+        assert set(tokens(Sampling(1.0, top_k=2), KEY)) == {2, 3}
+        assert set(tokens(Sampling(1.0, top_p=0.85), KEY)) == {1, 2, 3}
+        assert tokens(Sampling(1.0), KEY) == tokens(Sampling(1.0), KEY) != tokens(Sampling(1.0), session_key(0, 1))
+
+
+class Faulty(grpc.aio.StreamStreamClientInterceptor):
+    """An interceptor with a defect."""
+
+    async def intercept_stream_stream(self, continuation, client_call_details, request_iterator):
+        call = await continuation(client_call_details, request_iterator)
+
+        async def answers():
+            async for response in call:
+                if response.HasField("verdict"):
+                    raise ZeroDivisionError("a defect in the link")
+                yield response
+
+        return answers()
+
+
+def test_a_defect_on_the_way_reaches_the_waiting_round_and_not_the_time_out(station):
+    with Connection(str(station.address), V, [Faulty()], timeout_s=5.0) as connection:
+        session = opened(connection)
+        round_number = session.upload(Upload(0, 3, payloads=ONE_DRAFT))
+        started_s = time.perf_counter()
+        with pytest.raises(Exception, match="a defect in the link"):
+            session.verdict(round_number)
+        assert time.perf_counter() - started_s < 4.0
+
+
+def test_every_status_of_the_protocol_has_an_error():
+    named = {"INVALID_ARGUMENT", "FAILED_PRECONDITION", "RESOURCE_EXHAUSTED", "UNAVAILABLE"}
+    assert named <= {status.name for status in ERROR}
+    assert all(issubclass(error, UihlmError) for error in ERROR.values())

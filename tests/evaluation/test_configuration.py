@@ -1,0 +1,102 @@
+"""The settings of a run: plain in a file, and told apart by a digest whichever of them changes."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from uihlm_evaluation.configuration import DEFAULT_POLICIES, RunConfig, Selection
+from uihlm_proto.errors import InvalidRequestError
+from uihlm_wireless.settings import profile
+
+
+def changed(value: Any) -> Any:
+    """Another value of the same kind, inside every range that settings check."""
+    if isinstance(value, enum.Enum):
+        return next(member for member in type(value) if member is not value)
+    if value is None:
+        return 5
+    if isinstance(value, float):
+        return value / 2 or 0.5
+    if isinstance(value, int):
+        return value + 1
+    return value[::-1]  # a text or a tuple
+
+
+def variants(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every (dotted name, settings with that one value changed)."""
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            for name, inner in variants(value, f"{prefix}{field.name}."):
+                yield name, dataclasses.replace(settings, **{field.name: inner})
+        else:
+            yield prefix + field.name, dataclasses.replace(settings, **{field.name: changed(value)})
+
+
+VARIANTS = dict(variants(RunConfig(link=profile("nr"))))
+
+
+def test_defaults_are_the_papers():
+    config = RunConfig()
+    assert config.policies == DEFAULT_POLICIES == ("slm", "llm", "hlm", "u", "i", "ui")
+    assert (config.codec, config.decode.max_tokens, config.decode.sampling.temperature) == ("dense32", 96, 0.6)
+    assert (config.rules.theta_u, config.rules.k, config.decode.gamma) == (0.58, 3, 1.0)
+    assert config.link == profile("paper")
+
+
+def test_settings_are_plain_json():
+    plain = RunConfig(link=profile("nr")).to_dict()
+    assert json.loads(json.dumps(plain, allow_nan=False)) == plain
+    assert plain["clock"] == "simulated"
+    assert plain["link"]["fading"] == "none"
+    assert plain["link"]["downlink"]["bandwidth_hz"] == 20e6
+    assert plain["policies"] == list(DEFAULT_POLICIES)
+    assert plain["timing"] == {"draft_s": None, "forward_s": None}
+
+
+def test_digest_is_a_function_of_the_settings():
+    assert RunConfig().digest() == RunConfig().digest()
+    assert re.fullmatch("[0-9a-f]{16}", RunConfig().digest())
+
+
+def test_every_setting_was_varied():
+    assert len(VARIANTS) > 40
+    assert {"selection.seed", "decode.sampling.top_p", "link.radio.distance_m", "timing.forward_s", "llm"} <= set(
+        VARIANTS
+    )
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_digest_changes_with_every_setting(name):
+    assert VARIANTS[name].digest() != RunConfig(link=profile("nr")).digest()
+
+
+def test_digests_of_all_variants_differ():
+    assert len({config.digest() for config in VARIANTS.values()}) == len(VARIANTS)
+
+
+def test_order_of_policies_counts():
+    assert RunConfig(policies=("u", "hlm")).digest() != RunConfig(policies=("hlm", "u")).digest()
+
+
+def test_value_that_is_no_setting_is_a_defect():
+    with pytest.raises(TypeError, match="object is no setting"):
+        RunConfig(llm=object()).to_dict()
+
+
+@pytest.mark.parametrize("seed", [-(2**63), 2**63 - 1])
+def test_seed_of_64_bits_is_taken(seed):
+    assert Selection(seed=seed).seed == seed
+
+
+@pytest.mark.parametrize("seed", [-(2**63) - 1, 2**63])
+def test_longer_seed_is_refused(seed):
+    with pytest.raises(InvalidRequestError, match="seed must fit 64 bits"):
+        Selection(seed=seed)
