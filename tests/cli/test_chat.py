@@ -121,10 +121,7 @@ class Bench:
                 rule = policy(name, rules)
                 return Decoder(self.drafter, uplink, rule, decode, clock, ledger, timing, connect)
 
-            contract = Contract(self.drafter.fingerprint, config.decode.sampling, uplink)
-            yield assembly.Device(
-                models, tokenizer, ChatFormat(tokenizer), connection, contract, clock, ledger, decoder
-            )
+            yield assembly.Device(models, tokenizer, ChatFormat(tokenizer), clock, ledger, decoder)
 
     def _llm(self, head: str) -> str:
         return (self.llm_says or self.drafter_says)(head)
