@@ -64,7 +64,7 @@ class LlamaEngine:
         n_batch: int = DEFAULT_BATCH,
         n_threads: int = 0,
         gpu_layers: int = -1,
-        kv_type: KvType = KvType.F16,
+        kv_type: KvType = KvType.BF16,
     ) -> None:
         """Load a model.
 

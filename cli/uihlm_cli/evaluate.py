@@ -25,7 +25,7 @@ from uihlm_cli.options import (
 from uihlm_device.policies import names
 from uihlm_evaluation.configuration import DEFAULT_POLICIES, ClockMode, RunConfig, Selection
 from uihlm_evaluation.datasets import Dataset, load, select
-from uihlm_evaluation.runs import RUN, Bench, Progress, run
+from uihlm_evaluation.runs import SAMPLES, Bench, Progress, run
 from uihlm_evaluation.samples import Sample
 from uihlm_proto.errors import UnavailableError
 
@@ -89,7 +89,7 @@ def command(**values: Any) -> None:
         try:
             _evaluate(config, dataset, output, values)
         except (KeyboardInterrupt, UnavailableError):
-            if (output / RUN).exists():
+            if (output / SAMPLES).is_file() and (output / SAMPLES).stat().st_size:
                 click.echo(
                     f"what is done is kept: the same flags and --resume --output {output} go on with it", err=True
                 )

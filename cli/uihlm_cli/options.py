@@ -201,10 +201,12 @@ def link_options(default_profile: str, default_clock: ClockMode) -> Callable[[F]
             default=default_clock.value,
             help="Link seconds on a virtual clock, or really waited for.",
         ),
+        _option("--draft-time-s", type=click.FloatRange(0), help="Charge so much a draft, s.  [default: as measured]"),
         _option(
-            "--draft-time-s", type=click.FloatRange(0), help="Charge so much a draft instead of the measured time, s."
+            "--forward-time-s",
+            type=click.FloatRange(0),
+            help="Charge so much an LLM forward, s.  [default: as measured]",
         ),
-        _option("--forward-time-s", type=click.FloatRange(0), help="Charge so much an LLM forward instead, s."),
     )
 
 

@@ -53,7 +53,7 @@ class LlamaDrafter:
         max_context: int = DEFAULT_MAX_CONTEXT,
         n_threads: int = 0,
         gpu_layers: int = -1,
-        kv_type: KvType = KvType.F16,
+        kv_type: KvType | None = None,
     ) -> None:
         """Load a model.
 
@@ -65,11 +65,14 @@ class LlamaDrafter:
             max_context: positions of the cache, at most what the model was trained for; 0 takes just that.
             n_threads: CPU threads; 0 takes the cores this process may use.
             gpu_layers: blocks put on a GPU if there is one; -1 puts all.
-            kv_type: how the key-value cache is stored.
+            kv_type: how the key-value cache is stored; None is BF16 with fused attention, where a token's floats then do
+                not depend on what it was batched with, and F16 without, where no type has that property.
         """
         if attention_matrix and attention_layer is None:
             raise ModelError("an attention matrix needs an attention_layer")
         self._tap = None if attention_layer is None else AttentionTap(attention_layer)
+        if kv_type is None:
+            kv_type = KvType.BF16 if self._tap is None else KvType.F16
         settings = RuntimeSettings(
             n_ctx=max_context,
             n_threads=n_threads,

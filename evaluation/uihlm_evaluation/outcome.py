@@ -58,10 +58,12 @@ def conclude(
     by_policy = {name: [sample for sample in samples if sample.policy == name] for name in config.policies}
     hlm = Totals.of(by_policy[HLM]) if HLM in by_policy else None
     bill = Bill(vocabulary_size, hlm, config.joules)
+    # A seed may be negative; NumPy, which draws the intervals, takes none that is.
+    bootstrap_seed = config.selection.seed % 2**64
     results = []
     for name, own in by_policy.items():
         scores = None if metrics is None else metrics.score([s.text for s in own], [s.reference for s in own])
-        results.append(summarise(name, own, scores, bill, config.selection.seed))
+        results.append(summarise(name, own, scores, bill, bootstrap_seed))
     metric_hash = None if metrics is None else metrics.hash
     document = {
         "config": config.to_dict(),

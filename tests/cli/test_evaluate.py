@@ -65,7 +65,7 @@ def chatty(salt: int) -> Logits:
 
     def with_stop(ids: Sequence[int]) -> np.ndarray:
         z = logits(ids)
-        z[STOP] += 4.0
+        z[STOP] += 3.0
         return z
 
     return with_stop
@@ -280,6 +280,7 @@ def test_totals_of_rounds_samples_and_results_agree(prompts, weights):
         opening = entry["wire_bytes"] - sum(line["wire_bytes"] for line in tokens)
         assert entry["wire_bytes"] == total["wire_bytes"]
         assert opening > 0 if prefills else opening == 0
+    assert any(0 < entry["rejected"] < entry["uploaded"] < entry["tokens"] for entry in by_policy().values())
     # What the policies are billed for is what the engine ran, to the position.
     (engine,) = weights.engines
     assert sum(sample["llm_forwards"] for sample in samples) == len(engine.batches)
@@ -632,10 +633,13 @@ def test_nobody_at_the_named_address_exits_4(prompts):
     result = evaluate("--dataset", prompts, "--server", "127.0.0.1:1", "--policy", "hlm")
     assert (result.exit_code, result.stdout) == (4, "")
     assert "no base station answers at 127.0.0.1:1" in result.stderr
+    assert "--resume" not in result.stderr, "nothing was done that could be gone on with"
 
 
-def test_device_alone_needs_no_base_station(prompts):
+def test_device_alone_needs_no_base_station(prompts, weights):
     done("--dataset", prompts, "--server", "127.0.0.1:1", "--policy", "slm")
+    done("--dataset", prompts, "--policy", "slm", "--output", "local")
+    assert weights.engines == [], "no large model is loaded for it either"
 
 
 def test_defect_shows_its_traceback(prompts, weights):

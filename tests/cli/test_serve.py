@@ -114,6 +114,7 @@ def test_session_that_does_not_end_is_cut_off_after_the_grace_time():
         assert time.monotonic() - started_s > 0.4
         with pytest.raises(UnavailableError):
             list(answer)
+        conversation.end_session()
 
 
 class Loading:
