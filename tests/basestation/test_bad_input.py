@@ -45,6 +45,8 @@ class Neighbour:
 
     def finish(self):
         self.tokens += [record.token for record in self._answer]
+
+    def close(self):
         self.conversation.end_session()
         self.bench.close()
 
@@ -53,8 +55,8 @@ class Neighbour:
 def undisturbed():
     """What the neighbour writes when it is alone."""
     with standing(FakeEngine(ENGINE_LOGITS, V)) as station:
-        neighbour = Neighbour(station.address)
-        neighbour.finish()
+        with contextlib.closing(Neighbour(station.address)) as neighbour:
+            neighbour.finish()
     assert len(neighbour.tokens) == 16
     return neighbour.tokens
 
@@ -64,15 +66,15 @@ def beside_a_neighbour(undisturbed, engine=None, max_sessions=16):
     """Yield (station, engine, raw client) while a neighbour is mid-answer; then check that it came to no harm."""
     engine = engine or FakeEngine(ENGINE_LOGITS, V)
     with standing(engine, max_sessions) as station, RawClient(station.address) as raw:
-        neighbour = Neighbour(station.address)
-        neighbour.write(5)
-        own = set(engine.sessions)
-        assert len(own) == station.sessions == 1
-        yield station, engine, raw
-        assert eventually(lambda: station.sessions == 1), "the bad session still counts"
-        assert eventually(lambda: set(engine.sessions) == own), "the engine still holds the bad session"
-        neighbour.finish()
-        assert neighbour.tokens == undisturbed
+        with contextlib.closing(Neighbour(station.address)) as neighbour:
+            neighbour.write(5)
+            own = set(engine.sessions)
+            assert len(own) == station.sessions == 1
+            yield station, engine, raw
+            assert eventually(lambda: station.sessions == 1), "the bad session still counts"
+            assert eventually(lambda: set(engine.sessions) == own), "the engine still holds the bad session"
+            neighbour.finish()
+            assert neighbour.tokens == undisturbed
         assert eventually(lambda: station.sessions == 0 and not engine.sessions)
 
 

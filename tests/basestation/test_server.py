@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -276,16 +277,22 @@ def test_a_signal_drains_and_ends_well(number):
     with subprocess.Popen(
         [sys.executable, "-c", SERVE], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path}
     ) as process:
-        assert process.stdout.readline() == "loaded\n"
-        address = process.stdout.readline().strip()
-        engine = FakeEngine(LOGITS, V)
-        with RawClient(address) as raw:
-            stream = raw.opened(engine)
-            # As soon as the address is told, a signal must mean: drain.
-            process.send_signal(number)
-            time.sleep(0.1)
-            assert stream.ask(upload(engine)).HasField("verdict")
-            stream.half_close()
-            assert stream.refusal()[0] is CODE.OK
-        assert process.stdout.read() == "stopped\n"
-        assert process.wait(10) == 0
+        # A server that ignores the signal must not hold up the tests.
+        watchdog = threading.Timer(20.0, process.kill)
+        watchdog.start()
+        try:
+            assert process.stdout.readline() == "loaded\n"
+            address = process.stdout.readline().strip()
+            engine = FakeEngine(LOGITS, V)
+            with RawClient(address) as raw:
+                stream = raw.opened(engine)
+                process.send_signal(number)
+                time.sleep(0.1)
+                assert stream.ask(upload(engine)).HasField("verdict")
+                stream.half_close()
+                assert stream.refusal()[0] is CODE.OK
+            assert process.stdout.read() == "stopped\n"
+            assert process.wait(10) == 0
+        finally:
+            watchdog.cancel()
+            process.kill()

@@ -142,7 +142,9 @@ def test_closing_with_a_round_open_hangs_up_and_frees_the_session(connection, st
     engine_of(station).entered.clear()
     session.upload(Upload(0, 4, skipped_ids=[1], generate=500))
     assert engine_of(station).entered.wait(5)
+    started_s = time.perf_counter()
     session.close()
+    assert time.perf_counter() - started_s < 3.0
     assert eventually(lambda: station.sessions == 0)
     engine_of(station).gate.set()
     assert eventually(lambda: not engine_of(station).sessions)
@@ -247,12 +249,15 @@ def test_a_session_may_be_closed_after_its_connection(station):
 
 
 def test_a_closed_connection_leaves_no_thread(station):
-    before = threading.active_count()
+    def channels():
+        return {thread for thread in threading.enumerate() if thread.name == "uihlm-channel"}
+
+    before = channels()
     connection = Connection(str(station.address), V)
     opened(connection)
+    assert len(channels() - before) == 1
     connection.close()
-    assert eventually(lambda: threading.active_count() <= before + 1)
-    assert not any(thread.name == "uihlm-channel" for thread in threading.enumerate())
+    assert channels() == before
 
 
 def test_a_closed_connection_leaves_no_task_behind(station, caplog, monkeypatch):

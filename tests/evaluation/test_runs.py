@@ -20,7 +20,7 @@ from uihlm_device.tokens import TokenRecord
 from uihlm_evaluation.configuration import RunConfig, Selection
 from uihlm_evaluation.datasets import Example
 from uihlm_evaluation.runs import Bench, Progress, RoundLine, run
-from uihlm_evaluation.samples import Sample, Stop
+from uihlm_evaluation.samples import Sample, SampleWriter, Stop
 from uihlm_proto.errors import ExhaustedError, InvalidRequestError, ProtocolError, UnavailableError
 from uihlm_proto.sampling import Sampling
 from uihlm_wireless.settings import LinkSettings, profile
@@ -242,6 +242,20 @@ def test_rounds_without_their_sample_are_run_again(rig, tmp_path):
     assert [line["token"] for line in lines(tmp_path / "rounds.jsonl")] == [
         json.loads(line)["token"] for line in text.splitlines()
     ]
+
+
+def test_rounds_are_on_disk_before_their_sample(rig, tmp_path, monkeypatch):
+    append = SampleWriter.append
+    seen = []
+
+    def check(writer: SampleWriter, sample: Sample) -> None:
+        written = [line for line in lines(tmp_path / "rounds.jsonl") if line["prompt"] == sample.prompt]
+        seen.append(len(written) == sample.tokens)
+        append(writer, sample)
+
+    monkeypatch.setattr(SampleWriter, "append", check)
+    rig.run(tmp_path, "hlm")
+    assert seen == [True] * 3
 
 
 def test_failed_prompt_is_not_tried_again_on_resume(rig, tmp_path):

@@ -188,6 +188,12 @@ def test_race_never_returns_a_token_of_zero_mass(p, seed):
     assert p[race(np.array(p), words(KEY, Role.GUMBEL, seed, len(p)))] > 0.0
 
 
+def test_a_token_owns_the_lower_end_of_its_interval():
+    """Both ends must agree where u falls on a border: [0, ½) is token 0, [½, 1) is token 2."""
+    p = np.array([0.5, 0.0, 0.5])
+    assert [draw(p, u) for u in (2.0**-54, 0.5 - 2.0**-53, 0.5, 1 - 2.0**-53)] == [0, 0, 2, 2]
+
+
 def full_race(p, noise):
     """The race with every logarithm taken: argmin(E/p) is argmax(p/E)."""
     return int(np.argmax(p / -np.log(to_uniform(noise))))
