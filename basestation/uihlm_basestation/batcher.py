@@ -63,13 +63,16 @@ class Batcher:
             self._pump = asyncio.create_task(self._run())
         return await waiting.done
 
-    async def close_session(self, session: int) -> None:
-        """Forget a session's cache, after any forward that is under way."""
-        self._waiting = [w for w in self._waiting if w.work.session != session]
-        if self._closed:
-            # The engine and every cache go with the process.
-            return
-        await self._in_thread(lambda: self._engine.close_session(session))
+    def close_session(self, session: int) -> None:
+        """Forget a session's cache, after any forward that is under way; nobody waits for it.
+
+        Not a coroutine: a call is cancelled at any point when its device is lost, and this must happen all the same.
+        """
+        for waiting in self._waiting:
+            if waiting.work.session == session:
+                waiting.done.cancel()
+        if not self._closed:  # with the batcher the engine goes, and every cache
+            self._thread.submit(self._engine.close_session, session)
 
     async def close(self) -> None:
         """Finish the forward under way and stop the thread."""
@@ -84,8 +87,10 @@ class Batcher:
     async def _run(self) -> None:
         try:
             while self._waiting:
-                batch, self._waiting = self._waiting, []
-                await self._forward(batch)
+                batch = [waiting for waiting in self._waiting if not waiting.done.done()]
+                self._waiting = []
+                if batch:
+                    await self._forward(batch)
         finally:
             self._pump = None
 
@@ -99,7 +104,9 @@ class Batcher:
                 return
             # One bad part must not take its neighbours down: run them one by one, so that each gets its own answer.
             for waiting in batch:
-                await self._forward([waiting])
+                # One whose device left meanwhile must not bring its session back.
+                if not waiting.done.done():
+                    await self._forward([waiting])
             return
         positions = sum(len(w.new_ids) for w in works)
         for waiting, own in zip(batch, rows, strict=True):

@@ -99,11 +99,11 @@ async def serve(
     on_ready: Callable[[Address], None],
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain: not serving, finish the rounds, stop."""
-    station = BaseStation(engine, max_sessions)
-    on_ready(await station.start(host, port))
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked.set)
+    station = BaseStation(engine, max_sessions)
+    on_ready(await station.start(host, port))
     await asked.wait()
     await station.stop(grace_s)

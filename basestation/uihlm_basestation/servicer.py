@@ -68,11 +68,12 @@ class VerificationServicer(pb_grpc.VerificationServiceServicer):
         context: grpc.aio.ServicerContext[pb.VerifyRequest, pb.VerifyResponse],
     ) -> AsyncIterator[pb.VerifyResponse]:
         """One session; see proto/uihlm/v1/verification.proto for the order of messages."""
-        number: int | None = None
+        session: Session | None = None
         try:
-            number = self._admit()
-            session = Session(number, self._engine, self._batcher)
             async for request in request_iterator:
+                if session is None:
+                    # Not before it has spoken: a client whose first write fails never gets to read why.
+                    session = Session(self._admit(), self._engine, self._batcher)
                 match request.WhichOneof("message"):
                     case "open":
                         yield pb.VerifyResponse(ready=await session.open(request.open))
@@ -84,9 +85,8 @@ class VerificationServicer(pb_grpc.VerificationServiceServicer):
         except UihlmError as error:
             await context.abort(STATUS[type(error)], str(error))
         finally:
-            if number is not None:
-                self._live.discard(number)
-                await self._batcher.close_session(number)
+            if session is not None:
+                self._release(session.number)
 
     async def Score(  # noqa: N802 (the name is the protocol's)
         self, request: pb.ScoreRequest, context: grpc.aio.ServicerContext[pb.ScoreRequest, pb.ScoreResponse]
@@ -101,8 +101,7 @@ class VerificationServicer(pb_grpc.VerificationServiceServicer):
             raise AssertionError("abort raises") from error
         finally:
             if number is not None:
-                self._live.discard(number)
-                await self._batcher.close_session(number)
+                self._release(number)
 
     def _admit(self) -> int:
         if self._draining:
@@ -114,6 +113,10 @@ class VerificationServicer(pb_grpc.VerificationServiceServicer):
         number = next(self._numbers)
         self._live.add(number)
         return number
+
+    def _release(self, number: int) -> None:
+        self._live.discard(number)
+        self._batcher.close_session(number)
 
     async def _score(self, number: int, request: pb.ScoreRequest) -> list[float]:
         if request.tokenizer_fingerprint != self._engine.fingerprint:

@@ -104,6 +104,6 @@ def _local(models: Models, config: RunConfig) -> Iterator[str]:
     from uihlm_basestation.local import local_basestation
 
     assert models.llm is not None, "settings without a server name an LLM"
-    engine = load_engine(models.llm, EngineSettings(threads=config.threads))
+    engine = load_engine(models.llm, EngineSettings(backend=config.backend, threads=config.threads))
     with local_basestation(engine) as address:
         yield str(address)

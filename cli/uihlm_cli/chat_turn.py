@@ -80,7 +80,7 @@ class Turn:
 
     def add_opening(self, cost: Cost, bill: RoundBill) -> None:
         """Count a stream's Open: its prefill at the base station and its bytes."""
-        self.forward_s += cost.forward_s
+        self.forward_s += bill.forward_s
         self.llm_forwards += cost.forwards
         self.llm_positions += cost.positions
         self.link_s += bill.link_s

@@ -243,7 +243,11 @@ def link_settings(values: Values) -> LinkSettings:
 
 
 def run_config(values: Values, policies: tuple[str, ...], selection: Selection = Selection()) -> RunConfig:
-    """Return the settings that the flags of all groups say."""
+    """Return the settings that the flags of all groups say; click.UsageError where two of them exclude each other."""
+    if values["server"] is not None and values["llm"] is not None:
+        raise click.UsageError(
+            "--llm names the LLM of a local base station, and --server names another one: give one of them"
+        )
     link = link_settings(values)
     transmit_w = link.radio.transmit_power_w if link.radio is not None else 0.0
     return RunConfig(

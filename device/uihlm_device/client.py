@@ -107,6 +107,11 @@ class Connection:
         """Start a coroutine on the channel's loop."""
         return asyncio.run_coroutine_threadsafe(call, self._loop)
 
+    @property
+    def closed(self) -> bool:
+        """Whether `close` has been called."""
+        return self._loop.is_closed()
+
     def post(self, requests: asyncio.Queue[pb.VerifyRequest | None], request: pb.VerifyRequest | None) -> None:
         """Put a request on a stream's queue from this thread."""
         self._loop.call_soon_threadsafe(requests.put_nowait, request)
@@ -132,12 +137,20 @@ class Connection:
 
     def close(self) -> None:
         """Close the channel and stop its thread; safe to call twice."""
-        if self._loop.is_closed():
+        if self.closed:
             return
-        self.run(self._channel.close())
+        self.run(self._wind_up())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    async def _wind_up(self) -> None:
+        """Close the channel, and end what still waits on the loop, so that nothing is left when it stops."""
+        await self._channel.close()
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
 
     def __enter__(self) -> Connection:
         return self
@@ -227,7 +240,7 @@ class RemoteSession:
 
     def close(self) -> None:
         """Half-close the stream and wait until the base station has ended it, so that the session is free again."""
-        if self._reader is None:
+        if self._reader is None or self._connection.closed:
             return
         reader, self._reader = self._reader, None
         if self._answers.keys() - {self._open_round}:
@@ -282,7 +295,8 @@ class RemoteSession:
         except asyncio.CancelledError:
             self._fail(UnavailableError("the session was closed on this side"))
             raise
-        except UihlmError as error:
+        except Exception as error:
+            # A domain error, or a defect: either way the waiting round is where it belongs.
             self._fail(error)
 
     def _fail(self, error: Exception) -> None:

@@ -270,7 +270,7 @@ class Decoder:
             attention_entropy=None if attention is None else attention.entropy_nat,
             attention_max=None if attention is None else attention.max_weight,
             draft_s=0.0 if draft is None else draft.draft_s,
-            forward_s=0.0 if cost is None else cost.forward_s,
+            forward_s=0.0 if bill is None else bill.forward_s,
             queue_s=0.0 if cost is None else cost.queue_s,
             link_s=0.0 if bill is None else bill.link_s,
             airtime_s=0.0 if bill is None else bill.airtime_s,

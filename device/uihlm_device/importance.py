@@ -56,8 +56,14 @@ def wants(readout: Readout) -> Wants:
 
 def preceding(attention: Float32Array) -> Float32Array:
     """Return weights `[head, n-1]` on the preceding tokens, renormalised, given rows `[head, n]` that end in the own one."""
-    rows = attention[:, :-1]
-    normalised: Float32Array = rows / rows.sum(axis=1, keepdims=True, dtype=np.float32)
+    return _normalised(attention[:, :-1])
+
+
+def _normalised(rows: Float32Array) -> Float32Array:
+    """Return rows that sum to 1; one without any weight (a softmax can underflow) stays zero."""
+    mass = rows.sum(axis=1, keepdims=True, dtype=np.float32)
+    normalised = np.zeros_like(rows)
+    np.divide(rows, mass, out=normalised, where=mass > 0)
     return normalised
 
 
@@ -95,8 +101,6 @@ def importance(
 
 
 def _all_rows(matrix: Float32Array) -> Float32Array:
-    """Return the weights of every row on its preceding tokens, renormalised, `[n, n]`, zero elsewhere."""
-    below: Float32Array = np.tril(matrix, k=-1)
-    mass = below.sum(axis=1, keepdims=True)
-    np.divide(below, mass, out=below, where=mass > 0)
-    return below
+    """Return the renormalised weights of every row on its preceding tokens, flattened, `[n(n-1)/2]`."""
+    rows = _normalised(np.tril(matrix, k=-1))
+    return rows[np.tril_indices(len(rows), k=-1)]

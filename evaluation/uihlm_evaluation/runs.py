@@ -219,7 +219,7 @@ def _sample(
         stop = Stop.ERROR
     else:
         stop = Stop.EOS if records and records[-1].stop else Stop.LENGTH
-    forward_s = cost.forward_s + sum(r.forward_s for r in records)
+    forward_s = (bill.forward_s if bill else 0.0) + sum(r.forward_s for r in records)
     return Sample(
         policy=policy,
         prompt=example.index,

@@ -10,7 +10,7 @@ draw, and the integers are the same on every platform (vectors in tests/proto/te
 Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3" (SC 2011), run here by NumPy; the +1 leaves counter word 0 to
 NumPy, which counts before it draws.
 
-A word w becomes a number in the open interval (0, 1) by  (w >> 11) · 2⁻⁵³ + 2⁻⁵⁴: no draw is ever exactly 0 or 1.
+A word w becomes a number in the open interval (0, 1) by  (w >> 12) · 2⁻⁵² + 2⁻⁵³: no draw is ever exactly 0 or 1.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ def words(key: bytes, role: Role, position: int, count: int) -> npt.NDArray[np.u
 
 def to_uniform(words: npt.NDArray[np.uint64]) -> FloatArray:
     """Return the numbers in (0, 1) that words stand for, in float64."""
-    numbers = (words >> np.uint64(11)).astype(np.float64)
-    numbers *= 2.0**-53
-    numbers += 2.0**-54
+    numbers = (words >> np.uint64(12)).astype(np.float64)
+    numbers *= 2.0**-52
+    numbers += 2.0**-53
     return numbers
 
 

@@ -22,6 +22,9 @@ Logits = npt.NDArray[np.float32]
 # Tokens less likely than this share of the likeliest enter a race only if their word is large enough to win it.
 _UNLIKELY = 1e-3
 
+# 1/T beyond this changes no float32 logit's fate and would only overflow.
+_STEEPEST = 1e30
+
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
@@ -57,34 +60,33 @@ class Sampling:
         # The exponential runs in float32 (half the time); sums and ratios in float64.
         z = logits - logits.max()
         if self.temperature != 1.0:
-            z *= np.float32(1.0 / self.temperature)
+            z *= np.float32(min(1.0 / self.temperature, _STEEPEST))
         p: FloatArray = np.exp(z, out=z).astype(np.float64)
-        if 0 < self.top_k < p.size or self.top_p < 1.0:
-            p = self._filtered(p)
+        k = self.top_k if 0 < self.top_k < p.size else None
+        if k is not None or self.top_p < 1.0:
+            p = _filtered(p, k, self.top_p)
         p /= p.sum()
         return p
 
-    def _filtered(self, p: FloatArray) -> FloatArray:
-        """Zero what top-k and top-p leave out of unnormalised p `[V]`."""
-        # Only what can be kept is sorted: a full sort of V = 49,152 takes as long as a small model's forward.
-        floor = 0.0
-        if 0 < self.top_k < p.size:
-            floor = float(np.partition(p, p.size - self.top_k)[p.size - self.top_k])
-        elif self.top_p < 1.0:
-            # All tokens below this share together weigh less than 1 − top_p.
-            floor = (1.0 - self.top_p) * float(p.sum()) / p.size
-        able = np.flatnonzero(p >= floor)
-        order = able[np.argsort(-p[able], kind="stable")]
-        if 0 < self.top_k < p.size:
-            order = order[: self.top_k]
-        if self.top_p < 1.0:
-            mass = np.cumsum(p[order])
-            total = float(p.sum()) if self.top_k in (0, p.size) else float(mass[-1])
-            # The token that carries the sum over top_p still belongs to the set.
-            order = order[: int(np.searchsorted(mass, self.top_p * total)) + 1]
-        kept = np.zeros_like(p)
-        kept[order] = p[order]
-        return kept
+
+def _filtered(p: FloatArray, k: int | None, top_p: float) -> FloatArray:
+    """Return unnormalised p `[V]` with zeros for what top-k (None: keep all) and top-p leave out."""
+    # Only what can be kept is sorted: a full sort of V = 49,152 takes as long as a small model's forward.
+    if k is not None:
+        floor = float(np.partition(p, p.size - k)[p.size - k])
+    else:
+        # All tokens below this share together weigh less than 1 − top_p.
+        floor = (1.0 - top_p) * float(p.sum()) / p.size
+    able = np.flatnonzero(p >= floor)
+    order = able[np.argsort(-p[able], kind="stable")][:k]
+    if top_p < 1.0:
+        mass = np.cumsum(p[order])
+        total = float(mass[-1]) if k is not None else float(p.sum())
+        # The token that carries the sum over top_p still belongs to the set.
+        order = order[: int(np.searchsorted(mass, top_p * total)) + 1]
+    kept = np.zeros_like(p)
+    kept[order] = p[order]
+    return kept
 
 
 def draw(p: FloatArray, u: float) -> int:

@@ -54,9 +54,8 @@ class Neighbour:
 @pytest.fixture(scope="module")
 def undisturbed():
     """What the neighbour writes when it is alone."""
-    with standing(FakeEngine(ENGINE_LOGITS, V)) as station:
-        with contextlib.closing(Neighbour(station.address)) as neighbour:
-            neighbour.finish()
+    with standing(FakeEngine(ENGINE_LOGITS, V)) as station, contextlib.closing(Neighbour(station.address)) as neighbour:
+        neighbour.finish()
     assert len(neighbour.tokens) == 16
     return neighbour.tokens
 

@@ -131,10 +131,11 @@ def test_a_closed_session_is_forgotten():
     async def test(engine, batcher):
         await batcher.forward(Work(1, 0, [1], 1))
         await batcher.forward(Work(2, 0, [1], 1))
-        await batcher.close_session(1)
-        assert set(engine.sessions) == {2}
+        batcher.close_session(1)
         # Unknown ones are ignored.
-        await batcher.close_session(77)
+        batcher.close_session(77)
+        await batcher.forward(Work(2, 1, [1], 1))
+        assert set(engine.sessions) == {2}
 
     batching(test)
 
@@ -147,10 +148,9 @@ def test_a_session_closed_while_it_waits_is_never_run():
         gone = asyncio.create_task(batcher.forward(Work(2, 0, [1], 1)))
         await asyncio.sleep(0.01)
         gone.cancel()
-        closing = asyncio.create_task(batcher.close_session(2))
-        await asyncio.sleep(0.01)
+        batcher.close_session(2)
         engine.gate.set()
-        await asyncio.gather(first, closing)
+        await first
         await batcher.forward(Work(3, 0, [1], 1))
         assert set(engine.sessions) == {1, 3}
 
@@ -163,32 +163,9 @@ def test_a_session_closed_during_its_forward_is_forgotten_after_it():
         gone = asyncio.create_task(batcher.forward(Work(1, 0, [1], 1)))
         await until(engine.entered.is_set)
         gone.cancel()
-        closing = asyncio.create_task(batcher.close_session(1))
-        await asyncio.sleep(0.01)
-        assert not closing.done()
+        batcher.close_session(1)
         engine.gate.set()
-        await closing
-        assert engine.sessions == {}
-
-    batching(test)
-
-
-def test_a_session_is_forgotten_even_if_its_owner_is_cancelled_while_closing_it():
-    """gRPC ends the requests of a lost device first and cancels the call after: the clean-up is under way by then."""
-
-    async def test(engine, batcher):
-        await batcher.forward(Work(1, 0, [1], 1))
-        engine.gate.clear()
-        engine.entered.clear()
-        busy = asyncio.create_task(batcher.forward(Work(2, 0, [1], 1)))
-        await until(engine.entered.is_set)
-        closing = asyncio.create_task(batcher.close_session(1))
-        await asyncio.sleep(0.01)
-        closing.cancel()
-        await asyncio.wait([closing])
-        engine.gate.set()
-        await busy
-        await batcher.forward(Work(2, 1, [1], 1))
+        await batcher.forward(Work(2, 0, [1], 1))
         assert set(engine.sessions) == {2}
 
     batching(test)
@@ -238,10 +215,9 @@ def test_a_session_closed_while_its_batch_is_run_one_by_one_stays_forgotten():
         guilty, gone, good = (asyncio.create_task(batcher.forward(Work(n, 0, [1], 1))) for n in (13, 2, 3))
         await until(engine.entered.is_set)
         gone.cancel()
-        closing = asyncio.create_task(batcher.close_session(2))
-        await asyncio.sleep(0.01)
+        batcher.close_session(2)
         engine.gate.set()
-        await asyncio.gather(closing, good)
+        await good
         await asyncio.wait([guilty])
         assert isinstance(guilty.exception(), RuntimeError)
         assert set(engine.sessions) == {3}

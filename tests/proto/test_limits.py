@@ -10,7 +10,7 @@ from uihlm_proto.v1 import verification_pb2 as pb
 
 CASES = [(12, 64), (49_152, 8192), (128_256, 131_072)]
 NUMBER = 2**32 - 1
-ROUND = 2**64 - 1
+ROUND = 2**32 - 1
 
 
 def largest_upload(vocabulary_size, max_context, payload_bytes):
