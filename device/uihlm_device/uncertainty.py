@@ -23,7 +23,7 @@ MAX_TEMPERATURE = 2.0
 MIDPOINTS = np.array([(i + 0.5) * MAX_TEMPERATURE / SAMPLES for i in range(SAMPLES)])
 
 # Logits this close to the largest are summed one by one; those further down are summed by bins of this width, each at its
-# mean. Within a bin the error is of second order, (width/θ)²/8 at most, and at small θ the bins weigh nothing: 1e-5 in all.
+# mean. Within a bin the error is of second order, (width/θ)²/8 at most, and at small θ the bins weigh nothing: 2e-5 in all.
 _NEAR = 8.0
 _BIN_WIDTH = 1.0 / 64.0
 # Below this even the largest θ leaves e^-64 of a token.
@@ -40,7 +40,7 @@ class Estimator(enum.Enum):
 
 
 def draft_probabilities(z: Logits, d: int, temperatures: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return softmax(z/θ)_d for each θ, `[N]`, given raw logits z `[V]`; each within 1e-5 of the full sum.
+    """Return softmax(z/θ)_d for each θ, `[N]`, given raw logits z `[V]`; each within 2e-5 of the full sum.
 
     N sums over V exponentials would cost a tenth of a small model's forward, so the many unlikely tokens are binned first.
     """
