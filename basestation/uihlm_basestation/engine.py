@@ -9,6 +9,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from uihlm_proto.errors import InvalidRequestError
+
 Float32Array = npt.NDArray[np.float32]
 
 
@@ -27,6 +29,31 @@ class Work:
     keep_len: int
     new_ids: Sequence[int]
     rows: int
+
+    def check(self, held: int, max_context: int, vocabulary_size: int) -> None:
+        """Refuse what no engine can run, given the positions its session holds.
+
+        Raises:
+            InvalidRequestError: no new ids, more kept than held, more rows than new ids, a full context, or an id out of
+                range.
+        """
+        if len(self.new_ids) == 0:
+            raise InvalidRequestError(f"session {self.session} asks for a forward without new ids")
+        if not 0 <= self.keep_len <= held:
+            raise InvalidRequestError(f"session {self.session} holds {held} positions, cannot keep {self.keep_len}")
+        if not 0 <= self.rows <= len(self.new_ids):
+            raise InvalidRequestError(
+                f"session {self.session} wants {self.rows} rows of logits for {len(self.new_ids)} new ids"
+            )
+        if self.keep_len + len(self.new_ids) > max_context:
+            raise InvalidRequestError(
+                f"session {self.session} asks for {self.keep_len} + {len(self.new_ids)} positions, the context holds "
+                f"{max_context}"
+            )
+        if min(self.new_ids) < 0 or max(self.new_ids) >= vocabulary_size:
+            raise InvalidRequestError(
+                f"session {self.session} sent an id outside the vocabulary of {vocabulary_size} tokens"
+            )
 
 
 class Engine(Protocol):

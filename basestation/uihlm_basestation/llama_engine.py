@@ -123,7 +123,7 @@ class LlamaEngine:
         if len(sessions) < len(work):
             raise InvalidRequestError(f"{len(work)} parts name only {len(sessions)} sessions: one part each")
         for part in work:
-            self._check(part)
+            part.check(len(self._ids.get(part.session, ())), self.max_context, self.vocabulary_size)
         rows: list[Float32Array] = []
         for start in range(0, len(work), self._max_sessions):
             rows.extend(self._run(work[start : start + self._max_sessions]))
@@ -138,26 +138,6 @@ class LlamaEngine:
     def close(self) -> None:
         """Free the native memory; the tokenizer is invalid from here on."""
         self._runtime.close()
-
-    def _check(self, part: Work) -> None:
-        held = len(self._ids.get(part.session, ()))
-        if len(part.new_ids) == 0:
-            raise InvalidRequestError(f"session {part.session} asks for a forward without new ids")
-        if not 0 <= part.keep_len <= held:
-            raise InvalidRequestError(f"session {part.session} holds {held} positions, cannot keep {part.keep_len}")
-        if not 0 <= part.rows <= len(part.new_ids):
-            raise InvalidRequestError(
-                f"session {part.session} wants {part.rows} rows of logits for {len(part.new_ids)} new ids"
-            )
-        if part.keep_len + len(part.new_ids) > self.max_context:
-            raise InvalidRequestError(
-                f"session {part.session} asks for {part.keep_len} + {len(part.new_ids)} positions, the context holds"
-                f" {self.max_context}"
-            )
-        if min(part.new_ids) < 0 or max(part.new_ids) >= self.vocabulary_size:
-            raise InvalidRequestError(
-                f"session {part.session} sent an id outside the vocabulary of {self.vocabulary_size} tokens"
-            )
 
     def _run(self, group: Sequence[Work]) -> list[Float32Array]:
         """Run at most `max_sessions` parts together."""

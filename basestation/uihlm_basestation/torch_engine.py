@@ -81,7 +81,7 @@ class TorchEngine:
         if len(sessions) < len(work):
             raise InvalidRequestError(f"{len(work)} parts name only {len(sessions)} sessions: one part each")
         for part in work:
-            self._check(part)
+            part.check(len(self._ids.get(part.session, ())), self.max_context, self.vocabulary_size)
         return [self._run(part) for part in work]
 
     def close_session(self, session: int) -> None:
@@ -93,26 +93,6 @@ class TorchEngine:
         """Forget every session; the model itself goes when nothing refers to it."""
         self._ids.clear()
         self._caches.clear()
-
-    def _check(self, part: Work) -> None:
-        held = len(self._ids.get(part.session, ()))
-        if len(part.new_ids) == 0:
-            raise InvalidRequestError(f"session {part.session} asks for a forward without new ids")
-        if not 0 <= part.keep_len <= held:
-            raise InvalidRequestError(f"session {part.session} holds {held} positions, cannot keep {part.keep_len}")
-        if not 0 <= part.rows <= len(part.new_ids):
-            raise InvalidRequestError(
-                f"session {part.session} wants {part.rows} rows of logits for {len(part.new_ids)} new ids"
-            )
-        if part.keep_len + len(part.new_ids) > self.max_context:
-            raise InvalidRequestError(
-                f"session {part.session} asks for {part.keep_len} + {len(part.new_ids)} positions, the context holds"
-                f" {self.max_context}"
-            )
-        if min(part.new_ids) < 0 or max(part.new_ids) >= self.vocabulary_size:
-            raise InvalidRequestError(
-                f"session {part.session} sent an id outside the vocabulary of {self.vocabulary_size} tokens"
-            )
 
     def _run(self, part: Work) -> Float32Array:
         ids = [*self._ids.get(part.session, ())[: part.keep_len], *part.new_ids]

@@ -20,15 +20,9 @@ from typing import Any, TypeVar
 import grpc
 
 from uihlm_device.session import Cost, Upload, Verdict
+from uihlm_device.statuses import domain_error
 from uihlm_proto.codecs import Codec
-from uihlm_proto.errors import (
-    ExhaustedError,
-    InvalidRequestError,
-    MismatchError,
-    ProtocolError,
-    UihlmError,
-    UnavailableError,
-)
+from uihlm_proto.errors import ProtocolError, UnavailableError
 from uihlm_proto.limits import PROTOCOL_VERSION, max_request_bytes, max_response_bytes
 from uihlm_proto.sampling import Sampling
 from uihlm_proto.v1 import verification_pb2 as pb
@@ -38,15 +32,6 @@ T = TypeVar("T")
 
 # Prompts are bounded by the base station's answer to Open; this only sizes the largest message a device may send.
 _MAX_CONTEXT = 131_072
-
-ERROR: dict[grpc.StatusCode, type[UihlmError]] = {
-    grpc.StatusCode.INVALID_ARGUMENT: InvalidRequestError,
-    grpc.StatusCode.FAILED_PRECONDITION: MismatchError,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: ExhaustedError,
-    grpc.StatusCode.UNAVAILABLE: UnavailableError,
-    grpc.StatusCode.CANCELLED: UnavailableError,
-    grpc.StatusCode.DEADLINE_EXCEEDED: UnavailableError,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,13 +293,3 @@ class RemoteSession:
 
 def _cost(cost: pb.Cost) -> Cost:
     return Cost(cost.forward_s, cost.queue_s, cost.forwards, cost.positions)
-
-
-def domain_error(error: grpc.aio.AioRpcError, target: str) -> UihlmError:
-    """Return what a gRPC status means here, in the base station's own words where it had any."""
-    kind = ERROR.get(error.code(), UihlmError)
-    if error.code() is grpc.StatusCode.UNAVAILABLE and "shutting down" not in (error.details() or ""):
-        return UnavailableError(
-            f"no base station answers at {target}: start one with `uihlm-bs serve`, or check --server ({error.details()})"
-        )
-    return kind(error.details() or error.code().name)

@@ -1,0 +1,249 @@
+"""Defects that published code ships, each put into the smallest function that holds it.
+
+A mutant takes pytest's monkeypatch and breaks the code for one test. Tests of losslessness must fail on every one of
+them: a test that passes on a wrong acceptance rule proves nothing about a right one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from uihlm_basestation import session, verification
+from uihlm_basestation.verification import ChainVerdict, Judgement
+from uihlm_proto.codecs import CodedDraft, DenseCodec, Judge, ReceivedDraft
+from uihlm_proto.randomness import Role, uniform, words
+from uihlm_proto.sampling import draw, race
+
+FloatArray = npt.NDArray[np.float64]
+Mutant = Callable[[pytest.MonkeyPatch], None]
+# accepts(d, x, y, u) and replacement weights(d, x, y) `[V]`
+Accepts = Callable[[int, FloatArray, FloatArray, float], bool]
+Weights = Callable[[int, FloatArray, FloatArray], FloatArray]
+
+TOP_K = 4
+STOP = 11
+
+
+def _top(p: FloatArray) -> FloatArray:
+    """Mark the TOP_K likeliest tokens, `[V]`."""
+    kept = np.zeros(p.size, bool)
+    kept[np.argsort(-p, kind="stable")[:TOP_K]] = True
+    return kept
+
+
+def _right_accepts(d: int, x: FloatArray, y: FloatArray, u: float) -> bool:
+    return u * x[d] <= y[d]
+
+
+def _right_residual(d: int, x: FloatArray, y: FloatArray) -> FloatArray:
+    return np.maximum(y - x, 0.0)
+
+
+def _judging(accepts: Accepts = _right_accepts, residual: Weights = _right_residual) -> Mutant:
+    """A residual judge with one part exchanged."""
+
+    def judge(d: int, x: FloatArray, y: FloatArray, u_accept: float, u_residual: float) -> Judgement:
+        weights = residual(d, x, y)
+        reject = max(0.0, 1.0 - float(y[d] / x[d]))
+        distance = float(np.maximum(y - x, 0.0).sum())
+        stands = accepts(d, x, y, u_accept) or not weights.any()
+        return Judgement(None if stands else draw(weights, u_residual), float(y[d]), reject, distance)
+
+    return lambda patch: patch.setattr(verification, "judge_residual", judge)
+
+
+def _seeing_another_y(seen: Callable[[FloatArray], FloatArray]) -> Mutant:
+    """The right judge, told something else than the LLM's distribution."""
+    right = verification.judge_residual
+
+    def judge(d: int, x: FloatArray, y: FloatArray, u_accept: float, u_residual: float) -> Judgement:
+        return right(d, x, seen(y), u_accept, u_residual)
+
+    return lambda patch: patch.setattr(verification, "judge_residual", judge)
+
+
+def _one_hot(y: FloatArray) -> FloatArray:
+    """What `logprobs=1` tells of y: its largest value, and next to nothing of the rest."""
+    told = np.full(y.size, 1e-6)
+    told[np.argmax(y)] = y.max()
+    return told / told.sum()
+
+
+def _sending(sent: Callable[[FloatArray, int], FloatArray]) -> Mutant:
+    """A codec that draws d from x and then sends another distribution."""
+
+    def draft(self: DenseCodec, x: FloatArray, key: bytes, position: int) -> CodedDraft:
+        token = draw(x, uniform(key, Role.DRAFT, position))
+        x_hat = sent(x, token)
+        x_hat = x_hat / x_hat.sum()
+        payload = token.to_bytes(1, "little") + x_hat.astype(self.dtype).tobytes()
+        return CodedDraft(token, x_hat, lambda: payload)
+
+    return lambda patch: patch.setattr(DenseCodec, "draft", draft)
+
+
+def _truncated_after(x: FloatArray, d: int) -> FloatArray:
+    kept = _top(x)
+    kept[d] = True
+    return np.where(kept, x, 0.0)
+
+
+def _drawing(role_of: dict[Role, Role]) -> Mutant:
+    """A base station whose draws share noise they must not share."""
+
+    def shared(key: bytes, role: Role, position: int) -> float:
+        return uniform(key, role_of.get(role, role), position)
+
+    return lambda patch: patch.setattr(verification, "uniform", shared)
+
+
+def _reseeded(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(verification, "uniform", lambda key, role, position: uniform(key, Role.ACCEPT, position))
+
+
+def _reseeded_each_token(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(verification, "uniform", lambda key, role, position: uniform(key, role, 0))
+
+
+def _race_noise_reused(patch: pytest.MonkeyPatch) -> None:
+    """Draft and replacement raced with the same exponentials under the residual judge."""
+    at: list[tuple[bytes, int]] = []
+
+    def draft(self: DenseCodec, x: FloatArray, key: bytes, position: int) -> CodedDraft:
+        token = race(x, words(key, Role.GUMBEL, position, x.size))
+        payload = token.to_bytes(1, "little") + x.astype(self.dtype).tobytes()
+        return CodedDraft(token, x, lambda: payload)
+
+    def remembering(key: bytes, role: Role, position: int) -> float:
+        at[:] = [(key, position)]
+        return uniform(key, role, position)
+
+    def raced(weights: FloatArray, u: float) -> int:
+        key, position = at[0]
+        return race(weights, words(key, Role.GUMBEL, position, weights.size))
+
+    patch.setattr(DenseCodec, "draft", draft)
+    patch.setattr(verification, "uniform", remembering)
+    patch.setattr(verification, "draw", raced)
+
+
+def _sample_and_match(patch: pytest.MonkeyPatch) -> None:
+    """The LLM draws on its own and the draft stands if it is the same token: right, and wasteful."""
+
+    def judge(d: int, x: FloatArray, y: FloatArray, u_accept: float, u_residual: float) -> Judgement:
+        own = draw(y, u_accept)
+        return Judgement(None if own == d else own, float(y[d]), 0.0, 0.0)
+
+    patch.setattr(verification, "judge_residual", judge)
+
+
+def _private_race(patch: pytest.MonkeyPatch) -> None:
+    """A base station that races y with noise the device did not use."""
+    patch.setattr(verification, "words", lambda key, role, position, count: words(key, Role.BONUS, position, count))
+
+
+def _race_reseeded(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(verification, "words", lambda key, role, position, count: words(key, role, 0, count))
+
+
+def _plausible_drafts_stand(patch: pytest.MonkeyPatch) -> None:
+    """Typical acceptance: whatever the LLM finds possible is let through."""
+    right = verification.judge_coupled
+
+    def judge(d: int, y: FloatArray, noise: npt.NDArray[np.uint64]) -> Judgement:
+        return Judgement(None, float(y[d]), None, None) if y[d] > 0.02 else right(d, y, noise)
+
+    patch.setattr(verification, "judge_coupled", judge)
+
+
+def _noise_shifted(patch: pytest.MonkeyPatch) -> None:
+    """Noise by index in a list of candidates, not by token id: the rejected draft is left out and the rest shifts."""
+    right = verification.judge_coupled
+
+    def judge(d: int, y: FloatArray, noise: npt.NDArray[np.uint64]) -> Judgement:
+        first = right(d, y, noise)
+        if first.replacement is None:
+            return first
+        others = np.flatnonzero(np.arange(y.size) != d)
+        return Judgement(int(others[race(y[others], noise[: others.size])]), float(y[d]), None, None)
+
+    patch.setattr(verification, "judge_coupled", judge)
+
+
+def stale_row(patch: pytest.MonkeyPatch) -> None:
+    """A session that judges with the LLM's distribution of one position before."""
+    right = verification.verify_chain
+    last: dict[bytes, FloatArray] = {}
+
+    def late(
+        drafts: Sequence[ReceivedDraft],
+        y_at: Callable[[int], FloatArray],
+        judge: Judge,
+        key: bytes,
+        first_position: int,
+    ) -> ChainVerdict:
+        now = y_at(0)
+        before = last.get(key, now)
+        last[key] = now
+        return right(drafts, lambda i: before, judge, key, first_position)
+
+    patch.setattr(session, "verify_chain", late)
+
+
+@dataclass(frozen=True, slots=True)
+class Defect:
+    """A mutant, and how many tokens show it: about twice the chi-square that p = 1e-6 takes."""
+
+    mutant: Mutant
+    tokens: int
+
+
+# Of the residual judge and of what a dense codec sends it.
+RESIDUAL: dict[str, Defect] = {
+    "acceptance ratio inverted": Defect(_judging(accepts=lambda d, x, y, u: u * y[d] <= x[d]), 300),
+    "x truncated after the draft was drawn": Defect(_sending(_truncated_after), 1500),
+    "scalar x_d in place of x in the residual": Defect(
+        _judging(residual=lambda d, x, y: np.maximum(y - x[d], 0.0)), 600
+    ),
+    "x known at d alone in the residual": Defect(
+        _judging(residual=lambda d, x, y: np.maximum(y - np.where(np.arange(x.size) == d, x, 0.0), 0.0)), 2000
+    ),
+    "the draft's noise reused for acceptance": Defect(_drawing({Role.ACCEPT: Role.DRAFT}), 600),
+    "the draft's noise reused for the residual": Defect(_drawing({Role.RESIDUAL: Role.DRAFT}), 1200),
+    "the draft's race noise reused for the residual": Defect(_race_noise_reused, 6000),
+    "drafts outside the top-k always accepted": Defect(
+        _judging(accepts=lambda d, x, y, u: not _top(x)[d] or u * x[d] <= y[d]), 800
+    ),
+    "stop drafts accepted by force": Defect(_judging(accepts=lambda d, x, y, u: d == STOP or u * x[d] <= y[d]), 2500),
+    "y nearly one-hot": Defect(_seeing_another_y(_one_hot), 100),
+    "exact match with the LLM's best token": Defect(
+        _judging(
+            accepts=lambda d, x, y, u: d == int(np.argmax(y)),
+            residual=lambda d, x, y: (np.arange(y.size) == np.argmax(y)).astype(float),
+        ),
+        100,
+    ),
+    "residual from logits": Defect(_judging(residual=lambda d, x, y: np.maximum(np.log(y) - np.log(x), 0.0)), 1500),
+    "residual without max(., 0)": Defect(_judging(residual=lambda d, x, y: np.abs(y - x)), 600),
+    "replacement drawn from y itself": Defect(_judging(residual=lambda d, x, y: y), 1500),
+    "one number for acceptance and residual": Defect(_reseeded, 4000),
+    "re-seeded before every token": Defect(_reseeded_each_token, 600),
+}
+
+# Of the coupled judge.
+COUPLED: dict[str, Defect] = {
+    "plausible drafts stand": Defect(_plausible_drafts_stand, 600),
+    "noise shifted when the draft loses": Defect(_noise_shifted, 1500),
+    "re-seeded before every token": Defect(_race_reseeded, 600),
+}
+
+# Right in distribution, but fewer drafts stand than should: codec and mutant.
+WASTEFUL: dict[str, tuple[str, Defect]] = {
+    "sample and match": ("dense32", Defect(_sample_and_match, 300)),
+    "noise not shared": ("coupled", Defect(_private_race, 300)),
+}
