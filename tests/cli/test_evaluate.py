@@ -463,7 +463,7 @@ def test_flag_beats_environment_beats_file_beats_default(prompts, tmp_path):
     config = results()["config"]
     assert (config["rules"]["theta_u"], config["rules"]["k"]) == (0.3, 4)
     assert (config["decode"]["max_tokens"], config["policies"]) == (3, ["u", "slm"])
-    assert config["rules"]["theta_c"] == 0.5
+    assert config["rules"]["theta_c"] == 0.4
     assert [entry["policy"] for entry in json.loads(result.stdout)] == ["u", "slm"], "the file's --format"
 
 
