@@ -547,3 +547,11 @@ def test_drafting_takes_the_time_of_the_profile(device: Bench, policy: str) -> N
     assert {record.draft_s for record in records} == {0.01}
     assert device.clock.now() > 0.3199
     assert policy != "slm" or device.clock.now() == pytest.approx(0.32)
+
+
+def test_llm_writes_until_the_base_stations_context_is_full() -> None:
+    engine = FakeEngine(contextual(V, salt=1), V)
+    engine.max_context = 12
+    with serving(engine) as address, Bench(address, FakeDrafter(contextual(V, salt=2), V)) as bench:
+        assert len(bench.run("llm", prompt=(1, 2, 3), max_tokens=32)) == 9
+        assert len(bench.run("llm", prompt=(1, 2, 3), max_tokens=4)) == 4

@@ -105,7 +105,7 @@ class Session:
             raise InvalidRequestError(
                 f"first_position is {request.first_position}, but the ids sent so far end at {position}: out of step"
             )
-        self._check_ids(unsent, position + max(len(request.drafts), request.generate))
+        self._check_ids(unsent, position + max(len(request.drafts), 1))
         if request.drafts:
             yield await self._judge(request, unsent)
         else:
@@ -166,7 +166,8 @@ class Session:
             token = draw_alone(self._sampling.distribution(self._row), self._key, len(self._ids))
             self._ids.append(token)
             self._row = None
-            last = token in self._engine.stop_ids or i + 1 == request.generate
+            full = len(self._ids) == self._engine.max_context
+            last = token in self._engine.stop_ids or i + 1 == request.generate or full
             yield pb.Verdict(round=request.round, token_id=token, last=last, cost=_cost(forwarded))
             if last:
                 return

@@ -231,8 +231,8 @@ class RemoteSession:
         if self._answers.keys() - {self._open_round}:
             # A round was left open (an answer was interrupted): hang up, its verdict is of no use.
             reader.cancel()
-        else:
-            self._connection.post(self._requests, None)
+        # Ends the requests; where the stream has ended already, it frees the iterator that still waits for one.
+        self._connection.post(self._requests, None)
         concurrent.futures.wait([reader], timeout=self._connection.timeout_s)
 
     def _expect(self) -> int:

@@ -163,7 +163,9 @@ class Decoder:
         ids, key, position = conversation.ids, conversation.key, len(conversation.ids)
         needs = self._policy.needs
         if record is None:
-            record = self._drafter.forward(conversation.drafted, ids[conversation.drafted :], self._wants)
+            # The last id is run again where a dropped answer left it in the cache: its record went with that answer.
+            keep_len = min(conversation.drafted, position - 1)
+            record = self._drafter.forward(keep_len, ids[keep_len:], self._wants)
             conversation.drafted = position
         coded = self._codec.draft(self._settings.sampling.distribution(record.logits), key, position)
         d = coded.token
@@ -226,8 +228,13 @@ class Decoder:
             position = len(conversation.ids)
             conversation.ids.append(verdict.token)
             conversation.told = len(conversation.ids)
-            yield self._record(None, position, verdict.token, Origin.LLM, verdict, round_number, 1)
+            record = self._record(None, position, verdict.token, Origin.LLM, verdict, round_number, 1)
+            yield record
             if verdict.last:
+                return
+            if record.stop:
+                # It stops a chat here and not there: the base station writes on, so this stream is of no more use.
+                conversation.end_session()
                 return
 
     def _session(self, conversation: Conversation) -> Session:

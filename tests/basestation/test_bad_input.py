@@ -182,7 +182,6 @@ BAD_UPLOADS = {
         {"drafts": [pb.Draft(payload=GOOD)] * (MAX_DRAFTS + 1)},
         f"65 drafts in one upload: at most {MAX_DRAFTS}",
     ),
-    "generate beyond the context": ({"drafts": [], "generate": 4094}, "4097 .* holds 4096"),
     "skipped ids beyond the context": ({"skipped_ids": [1] * 4093, "first_position": 4096}, "4097 .* holds 4096"),
     "a tree": ({"parents": [-1]}, "trees, audits or guessed bonus tokens"),
     "an audit": ({"audit": b"\1"}, "trees, audits or guessed bonus tokens"),
