@@ -33,6 +33,7 @@ from uihlm_proto.randomness import Role, session_key, uniform
 from uihlm_proto.sampling import Sampling
 from uihlm_proto.v1 import verification_pb2 as pb
 from uihlm_wireless.settings import LinkSettings
+from uihlm_wireless.timing import TimingProfile
 
 V = 40
 Y = contextual(V, salt=2)
@@ -555,3 +556,17 @@ def test_llm_writes_until_the_base_stations_context_is_full() -> None:
     with serving(engine) as address, Bench(address, FakeDrafter(contextual(V, salt=2), V)) as bench:
         assert len(bench.run("llm", prompt=(1, 2, 3), max_tokens=32)) == 9
         assert len(bench.run("llm", prompt=(1, 2, 3), max_tokens=4)) == 4
+
+
+@pytest.mark.parametrize("policy", ["hlm", "llm"])
+def test_a_fixed_forward_time_is_charged_for_each_forward_that_ran(policy: str) -> None:
+    """The first token's row is left from the prefill: no forward runs for it, and none is charged."""
+    timing = TimingProfile(draft_s=0.01, forward_s=0.02)
+    with (
+        serving(FakeEngine(contextual(V, salt=1), V)) as address,
+        Bench(address, FakeDrafter(contextual(V, salt=2), V), timing=timing) as bench,
+    ):
+        records = bench.run(policy, max_tokens=10)
+        forwards = sum(record.llm_forwards for record in records)
+        assert forwards == len(records) - 1
+        assert sum(record.forward_s for record in records) == pytest.approx(0.02 * forwards)

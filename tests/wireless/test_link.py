@@ -136,13 +136,13 @@ def test_the_link_stays_busy_across_sessions():
     assert upload(link.open(3, 0.5, 25, session_key(0, 1)), 4, now=0.5) == pytest.approx(2.0)
 
 
-def test_a_fixed_forward_overrides_the_measured_one_but_a_stale_upload_has_none():
+def test_a_fixed_forward_overrides_the_measured_one_but_where_nothing_ran_there_is_none():
     session = open_link(timing=TimingProfile(forward_s=2.0))
     session.ready(1, 25, 0.3)
     upload(session, 2, now=10.0)
     assert verdict_at(session, 2, forward_s=0.3) == pytest.approx(13.0)
     upload(session, 3, now=20.0)
-    assert verdict_at(session, 3, forward_s=0.0, stale=True) == pytest.approx(21.0)
+    assert verdict_at(session, 3, forward_s=0.0, idle=True) == pytest.approx(21.0)
 
 
 @pytest.mark.parametrize(("clock", "expected"), [(SimulatedClock(), 1.5), (EnforcedClock(), 4.5)])

@@ -170,7 +170,7 @@ class _Stream:
             verdict = response.verdict
             round_ = verdict.round
             arrived_at, bill = self._session.verdict(
-                round_, weight, verdict.cost.forward_s, verdict.cost.queue_s, stale=verdict.stale
+                round_, weight, verdict.cost.forward_s, verdict.cost.queue_s, idle=verdict.cost.forwards == 0
             )
         else:
             raise ProtocolError("the base station sent an empty answer: it speaks another protocol")

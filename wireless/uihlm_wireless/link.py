@@ -120,10 +120,10 @@ class Session:
 
     def ready(self, round: int, wire_bytes: int, forward_s: float, queue_s: float = 0.0) -> tuple[float, RoundBill]:
         """Take the answer to Open; return when it reaches the device, and what it cost. `forward_s` is the prefill."""
-        return self._answer(round, wire_bytes, forward_s, queue_s, stale=False)
+        return self._answer(round, wire_bytes, forward_s, queue_s, idle=False)
 
     def verdict(
-        self, round: int, wire_bytes: int, forward_s: float, queue_s: float = 0.0, *, stale: bool = False
+        self, round: int, wire_bytes: int, forward_s: float, queue_s: float = 0.0, *, idle: bool = False
     ) -> tuple[float, RoundBill]:
         """Take an answer to an upload; return when it reaches the device, and what it cost.
 
@@ -132,15 +132,16 @@ class Session:
             wire_bytes: the answer's.
             forward_s: LLM forward as measured; a fixed timing profile overrides it.
             queue_s: wait for the engine as measured; counts under an enforced clock alone.
-            stale: the upload was dropped unjudged: no forward, whatever the profile says.
+            idle: the LLM ran nothing for it (a stale upload, or a row left from the prefill): no forward is charged,
+                whatever the profile says.
 
         Raises:
             ProtocolError: for a round never sent, or a reported time that is negative or not finite.
         """
-        return self._answer(round, wire_bytes, forward_s, queue_s, stale)
+        return self._answer(round, wire_bytes, forward_s, queue_s, idle)
 
     def _answer(
-        self, round: int, wire_bytes: int, forward_s: float, queue_s: float, stale: bool
+        self, round: int, wire_bytes: int, forward_s: float, queue_s: float, idle: bool
     ) -> tuple[float, RoundBill]:
         for name, seconds in (("forward_s", forward_s), ("queue_s", queue_s)):
             if not (math.isfinite(seconds) and seconds >= 0.0):
@@ -149,7 +150,7 @@ class Session:
                 )
         arrival_at = self.arrival_at(round)
         timing = self._link.timing
-        charged_s = forward_s if timing.forward_s is None or stale else timing.forward_s
+        charged_s = forward_s if timing.forward_s is None or idle else timing.forward_s
         waited_s = 0.0 if self._link.clock.simulated else queue_s
         self._basestation_free_at = max(arrival_at + waited_s, self._basestation_free_at) + charged_s
         downlink_s = self._link.settings.downlink_airtime_s(8 * wire_bytes)
