@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.spread import Spread
+from uihlm_cli.memory import keep_large_blocks
 from uihlm_device.conversation import Conversation
 from uihlm_device.decoder import Decoder, DecodeSettings
 from uihlm_device.loading import Drafters, DrafterSettings
@@ -114,6 +115,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()
+    # As the commands do.
+    keep_large_blocks()
     running = loops(options.tokens, options.threads)
     rates: dict[str, list[float]] = {name: [] for name in running}
     for repetition in range(-1, options.repetitions):

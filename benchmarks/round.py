@@ -19,6 +19,7 @@ import numpy.typing as npt
 from benchmarks.spread import Spread
 from uihlm_basestation.loading import EngineSettings, load_engine
 from uihlm_basestation.local import local_basestation
+from uihlm_cli.memory import keep_large_blocks
 from uihlm_device.client import Connection, Contract
 from uihlm_device.session import Upload
 from uihlm_models.presets import Role
@@ -71,6 +72,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()
+    # As the commands do.
+    keep_large_blocks()
     engine = load_engine(resolve("bundled", Role.TARGET), EngineSettings(threads=options.threads))
     figures = {}
     print(f"{'codec':10} {'overhead ms':>24} {'LLM forward ms':>24}   goal: overhead ≤ {GOAL_MS} ms (coupled)")
