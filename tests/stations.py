@@ -116,11 +116,10 @@ class Stream:
 
     def refusal(self) -> tuple[grpc.StatusCode, str]:
         """Read to the end of the stream and return its status."""
-        try:
+        # The status is read from the call itself: here the error only ends the stream.
+        with contextlib.suppress(grpc.RpcError):
             for _ in self.call:
                 pass
-        except grpc.RpcError:
-            pass
         self.half_close()
         return self.call.code(), self.call.details()
 

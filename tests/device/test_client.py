@@ -239,6 +239,8 @@ def test_closing_twice_does_nothing(station):
     connection.session(CONTRACT).close()  # never opened
     connection.close()
     connection.close()
+    assert connection.closed
+    assert eventually(lambda: station.sessions == 0)
 
 
 def test_a_session_may_be_closed_after_its_connection(station):
