@@ -371,6 +371,7 @@ def test_another_drafter_takes_up_the_conversation(station: Station, policy: str
         with Bench(station.address, FakeDrafter(X, V)) as device:
             records += write(device, conversation, policy, 8)
             conversation.end_session()
+    assert len(records) == 16
     agree(device, conversation, records, policy, len(PROMPT))
 
 

@@ -13,8 +13,8 @@ def keep_large_blocks() -> bool:
     """Make the C library keep freed blocks of up to 256 MiB; return whether it can be told so.
 
     A distribution over V = 49,152 tokens takes 0.4 MB. By default glibc maps a block of that size afresh and gives it back
-    when it is freed, so that each of the dozen arrays of a round is paid for in page faults: half the time of a verdict's
-    arithmetic, by measurement. Other C libraries have no such knob and are left alone.
+    when it is freed, so that each of the dozen arrays of a round is paid for in page faults: a third to a half of a
+    verdict's arithmetic, in one measurement. Other C libraries have no such knob and are left alone.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
