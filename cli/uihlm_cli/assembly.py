@@ -12,7 +12,7 @@ from uihlm_device.decoder import Decoder, DecodeSettings
 from uihlm_device.loading import Drafters, DrafterSettings
 from uihlm_device.policies import Mode, PolicySettings, policy
 from uihlm_device.session import Session
-from uihlm_evaluation.configuration import ClockMode, RunConfig
+from uihlm_evaluation.runs.configuration import ClockMode, RunConfig
 from uihlm_models.chat_format import ChatFormat
 from uihlm_models.presets import Role
 from uihlm_models.sources import ModelSource, resolve

@@ -21,7 +21,7 @@ from uihlm_cli.options import (
     rule_options,
 )
 from uihlm_device.policies import names
-from uihlm_evaluation.configuration import ClockMode, RunConfig
+from uihlm_evaluation.runs.configuration import ClockMode, RunConfig
 
 # An answer to read may be longer than one to measure.
 _MAX_TOKENS = 512

@@ -13,7 +13,7 @@ import click
 
 from uihlm_cli.options import Values, run_config
 from uihlm_device.policies import policy
-from uihlm_evaluation.configuration import RunConfig, Selection
+from uihlm_evaluation.runs.configuration import RunConfig, Selection
 from uihlm_proto.errors import InvalidRequestError, UihlmError
 
 QUOTES = '"""'

@@ -23,10 +23,10 @@ from uihlm_cli.options import (
     selection_options,
 )
 from uihlm_device.policies import names
-from uihlm_evaluation.configuration import DEFAULT_POLICIES, ClockMode, RunConfig, Selection
-from uihlm_evaluation.datasets import Dataset, load, select
-from uihlm_evaluation.runs import SAMPLES, Bench, Progress, run
-from uihlm_evaluation.samples import Sample
+from uihlm_evaluation.prompts.datasets import Dataset, load, select
+from uihlm_evaluation.runs.configuration import DEFAULT_POLICIES, ClockMode, RunConfig, Selection
+from uihlm_evaluation.runs.runner import SAMPLES, Bench, Progress, run
+from uihlm_evaluation.runs.samples import Sample
 from uihlm_proto.errors import UnavailableError
 
 
@@ -126,9 +126,9 @@ def _evaluate(config: RunConfig, dataset: Dataset, output: Path, values: dict[st
     from rich.console import Console
 
     from uihlm_cli.assembly import opened_device
-    from uihlm_evaluation.metrics import TextMetrics
-    from uihlm_evaluation.outcome import ModelFacts, conclude
-    from uihlm_evaluation.table import TableFormat, render
+    from uihlm_evaluation.quality.metrics import TextMetrics
+    from uihlm_evaluation.runs.outcome import ModelFacts, conclude
+    from uihlm_evaluation.runs.table import TableFormat, render
     from uihlm_models.sources import file_sha256
 
     console = Console(stderr=True)

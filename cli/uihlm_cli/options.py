@@ -19,7 +19,7 @@ from uihlm_device.decoder import DecodeSettings
 from uihlm_device.importance import Readout
 from uihlm_device.policies import PolicySettings
 from uihlm_device.uncertainty import Estimator
-from uihlm_evaluation.configuration import ClockMode, RunConfig, Selection
+from uihlm_evaluation.runs.configuration import ClockMode, RunConfig, Selection
 from uihlm_proto.codecs import CODECS
 from uihlm_proto.sampling import Sampling
 from uihlm_wireless.channel import RadioLink

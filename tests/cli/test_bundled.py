@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from uihlm_cli.device import main
-from uihlm_evaluation.configuration import DEFAULT_POLICIES
+from uihlm_evaluation.runs.configuration import DEFAULT_POLICIES
 
 # SmolLM2's vocabulary.
 V = 49_152

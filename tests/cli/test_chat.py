@@ -23,7 +23,7 @@ from uihlm_cli.device import main
 from uihlm_device.client import Connection, Contract
 from uihlm_device.decoder import Decoder, DecodeSettings
 from uihlm_device.policies import PolicySettings, policy
-from uihlm_evaluation.configuration import ClockMode, RunConfig
+from uihlm_evaluation.runs.configuration import ClockMode, RunConfig
 from uihlm_models.chat_format import ChatFormat
 from uihlm_models.sources import Kind, ModelSource
 from uihlm_proto.codecs import codec

@@ -18,8 +18,8 @@ from uihlm_cli import assembly
 from uihlm_cli.device import main
 from uihlm_device.policies import names
 from uihlm_device.tokens import Origin
-from uihlm_evaluation.configuration import DEFAULT_POLICIES
-from uihlm_evaluation.metrics import TextScore
+from uihlm_evaluation.quality.metrics import TextScore
+from uihlm_evaluation.runs.configuration import DEFAULT_POLICIES
 from uihlm_models.presets import Role
 from uihlm_models.sources import Kind, ModelSource
 from uihlm_proto.errors import UnavailableError
@@ -296,7 +296,7 @@ def test_scores_come_with_the_name_of_their_encoder(prompts, monkeypatch):
         def score(self, candidates, references):
             return [TextScore(0.5, 0.25) if reference else TextScore(None, None) for reference in references]
 
-    monkeypatch.setattr("uihlm_evaluation.metrics.TextMetrics", Metrics)
+    monkeypatch.setattr("uihlm_evaluation.quality.metrics.TextMetrics", Metrics)
     result = done("--dataset", prompts, "--policy", "slm", "--metrics")
     assert "note: the small encoder" in result.stderr
     assert by_policy()["slm"]["bertscore_f1"] == {"mean": 0.5, "low": 0.5, "high": 0.5}
@@ -343,7 +343,7 @@ def test_progress_is_a_line_a_tenth_and_never_on_stdout(prompts):
 
 
 def test_notice_of_the_data_set_goes_to_stderr(monkeypatch):
-    monkeypatch.setattr("uihlm_evaluation.datasets._alpaca_rows", lambda: ("the hub is away", None))
+    monkeypatch.setattr("uihlm_evaluation.prompts.datasets._alpaca_rows", lambda: ("the hub is away", None))
     result = done("--limit", 1, "--policy", "slm", "--format", "json")
     assert "note: the hub is away: using the examples shipped with uihlm" in result.stderr
     assert json.loads(result.stdout)[0]["prompts"] == 1

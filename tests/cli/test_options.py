@@ -7,7 +7,7 @@ import pytest
 
 from uihlm_cli.evaluate import command
 from uihlm_cli.options import Values, default_llm, link_settings, run_config
-from uihlm_evaluation.configuration import DEFAULT_POLICIES, ClockMode, RunConfig, Selection
+from uihlm_evaluation.runs.configuration import DEFAULT_POLICIES, ClockMode, RunConfig, Selection
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_wireless.channel import RadioLink
 from uihlm_wireless.fading import FadingMode

@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from uihlm_evaluation.configuration import RunConfig, Selection
-from uihlm_evaluation.datasets import Dataset, Example
-from uihlm_evaluation.metrics import TextScore
-from uihlm_evaluation.outcome import ModelFacts, conclude
-from uihlm_evaluation.samples import Sample, Stop
+from uihlm_evaluation.prompts.datasets import Dataset, Example
+from uihlm_evaluation.quality.metrics import TextScore
+from uihlm_evaluation.runs.configuration import RunConfig, Selection
+from uihlm_evaluation.runs.outcome import ModelFacts, conclude
+from uihlm_evaluation.runs.samples import Sample, Stop
 from uihlm_wireless.energy import JouleProfile
 
 V = 100

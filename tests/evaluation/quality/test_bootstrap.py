@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from uihlm_evaluation import bootstrap
-from uihlm_evaluation.bootstrap import mean_interval, paired_difference
+from uihlm_evaluation.quality import bootstrap
+from uihlm_evaluation.quality.bootstrap import mean_interval, paired_difference
 from uihlm_proto.errors import InvalidRequestError
 
 

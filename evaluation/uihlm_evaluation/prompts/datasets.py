@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from uihlm_evaluation.hub import HUB_TIMEOUT_S, hub_obstacle
+from uihlm_evaluation.prompts.hub import HUB_TIMEOUT_S, hub_obstacle
 from uihlm_proto.errors import InvalidRequestError
 
 ALPACA = "alpaca"

@@ -19,9 +19,9 @@ from uihlm_device.conversation import Conversation
 from uihlm_device.decoder import Decoder
 from uihlm_device.session import Cost
 from uihlm_device.tokens import Origin, TokenRecord
-from uihlm_evaluation.configuration import RunConfig
-from uihlm_evaluation.datasets import Dataset, Example
-from uihlm_evaluation.samples import RoundWriter, Sample, SampleWriter, Stop, keep_rounds, read_samples
+from uihlm_evaluation.prompts.datasets import Dataset, Example
+from uihlm_evaluation.runs.configuration import RunConfig
+from uihlm_evaluation.runs.samples import RoundWriter, Sample, SampleWriter, Stop, keep_rounds, read_samples
 from uihlm_proto.errors import InvalidRequestError, UihlmError, UnavailableError
 from uihlm_proto.randomness import session_key
 from uihlm_wireless.clock import Clock

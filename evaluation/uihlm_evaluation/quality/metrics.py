@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from uihlm_evaluation.hub import HUB_TIMEOUT_S, hub_obstacle
+from uihlm_evaluation.prompts.hub import HUB_TIMEOUT_S, hub_obstacle
 from uihlm_proto.errors import UihlmError
 
 _LOG = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from uihlm_evaluation import provenance
+from uihlm_evaluation.runs import provenance
 
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from uihlm_evaluation import provenance
-from uihlm_evaluation.configuration import RunConfig
-from uihlm_evaluation.datasets import Dataset
-from uihlm_evaluation.metrics import TextMetrics
-from uihlm_evaluation.results import HLM, Bill, PolicyResult, Totals, summarise
-from uihlm_evaluation.samples import Sample
-from uihlm_evaluation.table import markdown
+from uihlm_evaluation.prompts.datasets import Dataset
+from uihlm_evaluation.quality.metrics import TextMetrics
+from uihlm_evaluation.runs import provenance
+from uihlm_evaluation.runs.configuration import RunConfig
+from uihlm_evaluation.runs.results import HLM, Bill, PolicyResult, Totals, summarise
+from uihlm_evaluation.runs.samples import Sample
+from uihlm_evaluation.runs.table import markdown
 
 RESULTS, TABLE = "results.json", "table.md"
 

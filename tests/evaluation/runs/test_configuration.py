@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from uihlm_evaluation.configuration import DEFAULT_POLICIES, RunConfig, Selection
+from uihlm_evaluation.runs.configuration import DEFAULT_POLICIES, RunConfig, Selection
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_wireless.settings import profile
 

@@ -13,8 +13,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from uihlm_evaluation.bootstrap import Interval
-from uihlm_evaluation.results import HLM, PolicyResult
+from uihlm_evaluation.quality.bootstrap import Interval
+from uihlm_evaluation.runs.results import HLM, PolicyResult
 
 DASH = "–"
 MIN_WIDTH = 100

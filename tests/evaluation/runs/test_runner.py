@@ -17,10 +17,10 @@ from fakes import FakeDrafter, FakeEngine, contextual, mixed, serving
 from uihlm_device.decoder import DecodeSettings
 from uihlm_device.policies import PolicySettings
 from uihlm_device.tokens import TokenRecord
-from uihlm_evaluation.configuration import RunConfig, Selection
-from uihlm_evaluation.datasets import Example
-from uihlm_evaluation.runs import Bench, Progress, RoundLine, run
-from uihlm_evaluation.samples import Sample, SampleWriter, Stop
+from uihlm_evaluation.prompts.datasets import Example
+from uihlm_evaluation.runs.configuration import RunConfig, Selection
+from uihlm_evaluation.runs.runner import Bench, Progress, RoundLine, run
+from uihlm_evaluation.runs.samples import Sample, SampleWriter, Stop
 from uihlm_proto.errors import ExhaustedError, InvalidRequestError, ProtocolError, UnavailableError
 from uihlm_proto.sampling import Sampling
 from uihlm_wireless.settings import LinkSettings, profile

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from uihlm_evaluation.bootstrap import Interval, mean_interval
-from uihlm_evaluation.metrics import TextScore
-from uihlm_evaluation.samples import Sample
+from uihlm_evaluation.quality.bootstrap import Interval, mean_interval
+from uihlm_evaluation.quality.metrics import TextScore
+from uihlm_evaluation.runs.samples import Sample
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_wireless.energy import JouleProfile, TokenCounts, energy_saving_ratio, paper_energy, paper_hlm_energy
 from uihlm_wireless.timing import PAPER, Eq3

@@ -6,8 +6,8 @@ import types
 
 import pytest
 
-from uihlm_evaluation import datasets, hub
-from uihlm_evaluation.datasets import Dataset, DatasetError, Example, load, parse, select
+from uihlm_evaluation.prompts import datasets, hub
+from uihlm_evaluation.prompts.datasets import Dataset, DatasetError, Example, load, parse, select
 
 
 @pytest.fixture(autouse=True)

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from uihlm_evaluation.metrics import TextScore
-from uihlm_evaluation.results import Bill, PolicyResult, Totals, summarise
-from uihlm_evaluation.samples import Sample, Stop
+from uihlm_evaluation.quality.metrics import TextScore
+from uihlm_evaluation.runs.results import Bill, PolicyResult, Totals, summarise
+from uihlm_evaluation.runs.samples import Sample, Stop
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_wireless.energy import JouleProfile
 

@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
-from uihlm_evaluation import hub, metrics
-from uihlm_evaluation.metrics import Encoder, MetricError, TextMetrics, TextScore
+from uihlm_evaluation.prompts import hub
+from uihlm_evaluation.quality import metrics
+from uihlm_evaluation.quality.metrics import Encoder, MetricError, TextMetrics, TextScore
 
 REFERENCE = "The cat sat on the mat and looked at the birds outside."
 CLOSE = "A cat was sitting on the mat, watching the birds outside."

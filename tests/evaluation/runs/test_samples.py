@@ -8,7 +8,7 @@ import logging
 import numpy as np
 import pytest
 
-from uihlm_evaluation.samples import (
+from uihlm_evaluation.runs.samples import (
     RoundWriter,
     Sample,
     SampleFileError,

@@ -1,0 +1,1 @@
+"""One run over prompts: its settings, its files, its results."""
