@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ def _policies(asked: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _describe(config: RunConfig, dataset: Dataset, output: Path) -> None:
-    answers = len(dataset.examples) * len(config.policies)
+    answers = len(dataset.examples) * len(config.rows)
     click.echo(f"{len(dataset.examples)} prompts of {dataset.label} under {', '.join(config.policies)}")
     click.echo(
         f"at most {answers * config.decode.max_tokens} tokens in {answers} answers, seed {config.selection.seed}"
@@ -133,7 +134,10 @@ def _evaluate(config: RunConfig, dataset: Dataset, output: Path, values: dict[st
 
     console = Console(stderr=True)
     with opened_device(config, values["server"], values["timeout_s"]) as device:
-        decoders = {name: device.decoder(name, config.rules, config.decode) for name in config.policies}
+        decoders = {
+            row.label: device.decoder(row.policy, row.rules, replace(config.decode, gamma=row.gamma))
+            for row in config.rows
+        }
         bench = Bench(decoders, device.clock, device.ledger, device.chat_format.first_turn, device.tokenizer.decode)
         samples = _run_with_progress(bench, config, dataset, output, values["resume"], console)
         vocabulary_size = device.tokenizer.vocabulary_size
@@ -174,7 +178,7 @@ def _run_with_progress(
         TimeRemainingColumn(),
     )
     with Bar(*columns, console=console) as bar:
-        task = bar.add_task("answers", total=len(dataset.examples) * len(config.policies))
+        task = bar.add_task("answers", total=len(dataset.examples) * len(config.rows))
 
         def show(progress: Progress) -> None:
             counts.add(progress.sample)

@@ -11,6 +11,7 @@ from typing import Any
 
 from uihlm_device.decoder import DecodeSettings
 from uihlm_device.policies import PolicySettings
+from uihlm_evaluation.runs.rows import Row
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_proto.sampling import Sampling
 from uihlm_wireless.energy import JouleProfile
@@ -63,6 +64,7 @@ class RunConfig:
         policies: in the order they are run and reported.
         decode: how tokens are drawn.
         rules: the knobs of the policies.
+        grid: rows of a sweep, which then stand in place of `policies`.
         codec: uplink codec.
         link: the radio link.
         clock: simulated or enforced.
@@ -89,6 +91,12 @@ class RunConfig:
     layer: int | None = None
     threads: int = 0
     backend: str | None = None
+    grid: tuple[Row, ...] = ()
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The rows of the run's table: the grid's, or one a policy with the run's own knobs."""
+        return self.grid or tuple(Row.of(name, self.rules, self.decode.gamma) for name in self.policies)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain values, for JSON."""

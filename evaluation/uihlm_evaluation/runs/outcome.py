@@ -55,15 +55,15 @@ def conclude(
         samples: of every policy, in any order.
         metrics: quality scores; None leaves them null.
     """
-    by_policy = {name: [sample for sample in samples if sample.policy == name] for name in config.policies}
-    hlm = Totals.of(by_policy[HLM]) if HLM in by_policy else None
+    by_row = {row: [sample for sample in samples if sample.policy == row.label] for row in config.rows}
+    hlm = next((Totals.of(own) for row, own in by_row.items() if row.policy == HLM), None)
     bill = Bill(vocabulary_size, hlm, config.joules)
     # A seed may be negative; NumPy, which draws the intervals, takes none that is.
     bootstrap_seed = config.selection.seed % 2**64
     results = []
-    for name, own in by_policy.items():
+    for row, own in by_row.items():
         scores = None if metrics is None else metrics.score([s.text for s in own], [s.reference for s in own])
-        results.append(summarise(name, own, scores, bill, bootstrap_seed))
+        results.append(summarise(row, own, scores, bill, bootstrap_seed))
     metric_hash = None if metrics is None else metrics.hash
     document = {
         "config": config.to_dict(),

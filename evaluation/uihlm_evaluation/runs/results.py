@@ -15,6 +15,7 @@ from typing import Any
 
 from uihlm_evaluation.quality.bootstrap import Interval, mean_interval
 from uihlm_evaluation.quality.metrics import TextScore
+from uihlm_evaluation.runs.rows import Row
 from uihlm_evaluation.runs.samples import Sample
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_wireless.energy import JouleProfile, TokenCounts, energy_saving_ratio, paper_energy, paper_hlm_energy
@@ -90,6 +91,8 @@ class PolicyResult:
 
     Attributes:
         policy: its name.
+        row: the label of its row, unique in the run; the policy's name where it stands once.
+        k, gamma, theta_u, theta_c, rate: its knobs; None for those it does not read.
         prompts: prompts that did not fail.
         tokens: tokens of their answers.
         uploaded: drafts judged by the base station.
@@ -115,6 +118,12 @@ class PolicyResult:
     """
 
     policy: str
+    row: str
+    k: float | None
+    gamma: float | None
+    theta_u: float | None
+    theta_c: float | None
+    rate: float | None
     prompts: int
     tokens: int
     uploaded: int
@@ -159,12 +168,12 @@ class PolicyResult:
 
 
 def summarise(
-    policy: str, samples: Sequence[Sample], scores: Sequence[TextScore] | None, bill: Bill, seed: int = 0
+    row: Row, samples: Sequence[Sample], scores: Sequence[TextScore] | None, bill: Bill, seed: int = 0
 ) -> PolicyResult:
     """Return the result of one policy run.
 
     Args:
-        policy: its name.
+        row: its policy, knobs and label.
         samples: its prompts, failed ones included.
         scores: quality of each sample, in the same order; None if it was not measured.
         bill: energy, throughput and the `hlm` row to compare with.
@@ -174,7 +183,8 @@ def summarise(
         InvalidRequestError: if a sample belongs to another policy, a prompt occurs twice, or scores and samples differ
             in number.
     """
-    _check(policy, samples, scores)
+    policy = row.policy
+    _check(row.label, samples, scores)
     totals = Totals.of(samples)
     kept = [index for index, sample in enumerate(samples) if not sample.failed]
     alone = policy == LLM
@@ -184,6 +194,12 @@ def summarise(
     cosine = [scores[index].cosine_similarity for index in kept] if scores is not None else []
     return PolicyResult(
         policy=policy,
+        row=row.label,
+        k=row.knobs.get("k"),
+        gamma=row.knobs.get("gamma"),
+        theta_u=row.knobs.get("theta_u"),
+        theta_c=row.knobs.get("theta_c"),
+        rate=row.knobs.get("rate"),
         prompts=totals.prompts,
         tokens=totals.tokens,
         uploaded=0 if alone else totals.uploaded,
@@ -208,14 +224,14 @@ def summarise(
     )
 
 
-def _check(policy: str, samples: Sequence[Sample], scores: Sequence[TextScore] | None) -> None:
-    others = {sample.policy for sample in samples} - {policy}
+def _check(label: str, samples: Sequence[Sample], scores: Sequence[TextScore] | None) -> None:
+    others = {sample.policy for sample in samples} - {label}
     if others:
-        raise InvalidRequestError(f"samples of {', '.join(sorted(others))} among those of {policy}")
+        raise InvalidRequestError(f"samples of {', '.join(sorted(others))} among those of {label}")
     if len({sample.prompt for sample in samples}) < len(samples):
-        raise InvalidRequestError(f"a prompt occurs twice among the samples of {policy}")
+        raise InvalidRequestError(f"a prompt occurs twice among the samples of {label}")
     if scores is not None and len(scores) != len(samples):
-        raise InvalidRequestError(f"{len(scores)} scores for {len(samples)} samples of {policy}; expected as many")
+        raise InvalidRequestError(f"{len(scores)} scores for {len(samples)} samples of {label}; expected as many")
 
 
 def _ratio(part: float, whole: float) -> float | None:

@@ -1,4 +1,4 @@
-"""Running policies over prompts: every prompt under every policy, in order, into a folder that a later run can resume.
+"""Running policies over prompts: every prompt under every row, in order, into a folder that a later run can resume.
 
     rounds.jsonl    one line a token, written before …
     samples.jsonl   … the line of its prompt and policy, so that a sample on disk is whole
@@ -86,7 +86,7 @@ class Bench:
     """A device ready to run: one decoder a policy, and what they share.
 
     Attributes:
-        decoders: by policy name.
+        decoders: by the label of their row.
         clock, ledger: of the device's one link.
         first_turn: a user turn as prompt ids.
         decode: ids as text, control tokens left out.
@@ -118,10 +118,10 @@ def run(
     """
     done = _prepare(output, config, Dataset(tuple(examples), "").digest, resume)
     finished = {(sample.policy, sample.prompt) for sample in done}
-    total = len(examples) * len(config.policies)
+    total = len(examples) * len(config.rows)
     with SampleWriter(output / SAMPLES) as samples, RoundWriter(output / ROUNDS) as rounds:
         for example in examples:
-            for name in config.policies:
+            for name in (row.label for row in config.rows):
                 if (name, example.index) in finished:
                     continue
                 sample, records = _answer(bench, name, example, config)

@@ -75,7 +75,7 @@ def terminal_table(results: Sequence[PolicyResult]) -> Table:
         table.add_column(heading, justify="right" if number else "left", overflow="fold", no_wrap=bool(number))
     for result in results:
         table.add_row(
-            result.policy,
+            result.row,
             _plus_minus(result.bertscore_f1),
             _plus_minus(result.cosine_similarity),
             _percent(result.upload_rate),
@@ -142,7 +142,7 @@ def markdown(results: Sequence[PolicyResult], metric_hash: str | None = None) ->
     lines = [_row(headings), _row(["---"] + ["---:"] * (len(headings) - 1))]
     for result in results:
         cells = (
-            result.policy.replace("|", "\\|"),
+            result.row.replace("|", "\\|"),
             str(result.prompts),
             _beside(_bracket(result.bertscore_f1), _quality(result.bertscore_f1, hlm.bertscore_f1 if hlm else None)),
             _beside(

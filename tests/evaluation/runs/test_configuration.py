@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from uihlm_evaluation.runs.configuration import DEFAULT_POLICIES, RunConfig, Selection
+from uihlm_evaluation.runs.rows import Row
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_wireless.settings import profile
 
@@ -26,7 +27,7 @@ def changed(value: Any) -> Any:
         return value / 2 or 0.5
     if isinstance(value, int):
         return value + 1
-    return value[::-1]  # a text or a tuple
+    return value[::-1] or (Row.of("u"),)  # a text or a tuple
 
 
 def variants(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

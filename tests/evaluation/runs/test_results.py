@@ -6,13 +6,14 @@ import pytest
 
 from uihlm_evaluation.quality.metrics import TextScore
 from uihlm_evaluation.runs.results import Bill, PolicyResult, Totals, summarise
+from uihlm_evaluation.runs.rows import Row
 from uihlm_evaluation.runs.samples import Sample, Stop
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_wireless.energy import JouleProfile
 
 V = 100
 FIELDS = [
-    "policy", "prompts", "tokens", "uploaded", "rejected", "upload_rate", "reject_rate", "acceptance_rate",
+    "policy", "row", "k", "gamma", "theta_u", "theta_c", "rate", "prompts", "tokens", "uploaded", "rejected", "upload_rate", "reject_rate", "acceptance_rate",
     "bertscore_f1", "cosine_similarity", "energy_saving_ratio", "energy_j", "throughput_tok_s",
     "throughput_paper_tok_s", "latency_s",
     "llm_forwards_per_token", "llm_positions_per_token", "bs_busy_s", "model_bits", "payload_bits", "wire_bytes",
@@ -38,7 +39,7 @@ BILL = Bill(V, Totals.of(HLM), JouleProfile(transmit_w=2.0, device_w=10.0, bases
 
 
 def test_fields_are_those_of_results_json_in_order():
-    result = summarise("hlm", HLM, None, BILL)
+    result = summarise(Row.of("hlm"), HLM, None, BILL)
     assert list(result.to_json()) == FIELDS
     assert PolicyResult.from_json(json.loads(json.dumps(result.to_json()))) == result
     with pytest.raises(InvalidRequestError, match="unknown"):
@@ -47,7 +48,7 @@ def test_fields_are_those_of_results_json_in_order():
 
 def test_rates_are_ratios_of_totals_and_costs_are_totals():
     u = [sample("u", 0, 90, 30, 9), sample("u", 1, 10, 10, 10, latency_s=6.0)]
-    result = summarise("u", u, None, BILL)
+    result = summarise(Row.of("u"), u, None, BILL)
     assert (result.prompts, result.tokens, result.uploaded, result.rejected) == (2, 100, 40, 19)
     assert result.upload_rate == pytest.approx(0.4)  # the mean of the prompts' rates would be 0.67
     assert result.reject_rate == pytest.approx(19 / 40)
@@ -65,25 +66,25 @@ def test_saving_and_throughput_of_the_paper_come_out():
     """Table I: η of the SLM 69.5 % with HLM rejecting 29.11 %; λ 0.53 and 0.25; λ of U 0.36 at 42.06 % uploads."""
     hlm = [sample("hlm", 0, 10000, 10000, 2911)]
     bill = Bill(V, Totals.of(hlm))
-    slm = summarise("slm", [sample("slm", 0, 500)], None, bill)
+    slm = summarise(Row.of("slm"), [sample("slm", 0, 500)], None, bill)
     assert slm.energy_saving_ratio == pytest.approx(0.695, abs=5e-4)
     assert slm.throughput_paper_tok_s == pytest.approx(0.53, abs=5e-3)
-    own = summarise("hlm", hlm, None, bill)
+    own = summarise(Row.of("hlm"), hlm, None, bill)
     assert own.energy_saving_ratio == pytest.approx(0.0)
     assert own.throughput_paper_tok_s == pytest.approx(0.25, abs=5e-3)
-    u = summarise("u", [sample("u", 0, 10000, 4206, 2296)], None, bill)
+    u = summarise(Row.of("u"), [sample("u", 0, 10000, 4206, 2296)], None, bill)
     assert u.throughput_paper_tok_s == pytest.approx(0.36, abs=5e-3)
 
 
 def test_hlm_is_billed_in_full_whatever_its_codec():
     cheap = [sample("hlm", 0, 100, 100, 29, model_bits=1600)]
-    assert summarise("hlm", cheap, None, Bill(V, Totals.of(cheap))).energy_saving_ratio == pytest.approx(
+    assert summarise(Row.of("hlm"), cheap, None, Bill(V, Totals.of(cheap))).energy_saving_ratio == pytest.approx(
         1 - (0.42 * 300 * 0.005 + 0.29 * 350 + 100) / (0.42 * 300 + 0.29 * 350 + 100)
     )
 
 
 def test_llm_has_no_uploads_and_no_device_side_figures():
-    llm = summarise("llm", [sample("llm", 0, 20, llm_forwards=20)], None, BILL)
+    llm = summarise(Row.of("llm"), [sample("llm", 0, 20, llm_forwards=20)], None, BILL)
     assert (llm.uploaded, llm.rejected, llm.upload_rate) == (0, 0, 0.0)
     nulls = (llm.reject_rate, llm.acceptance_rate, llm.energy_saving_ratio, llm.throughput_paper_tok_s)
     assert nulls == (None, None, None, None)
@@ -93,31 +94,31 @@ def test_llm_has_no_uploads_and_no_device_side_figures():
 
 
 def test_rates_of_the_uploaded_are_null_without_uploads():
-    slm = summarise("slm", [sample("slm", 0, 20)], None, BILL)
+    slm = summarise(Row.of("slm"), [sample("slm", 0, 20)], None, BILL)
     assert (slm.upload_rate, slm.reject_rate, slm.acceptance_rate) == (0.0, None, None)
 
 
 def test_saving_is_null_without_an_hlm_row():
-    assert summarise("slm", [sample("slm", 0, 20)], None, Bill(V)).energy_saving_ratio is None
+    assert summarise(Row.of("slm"), [sample("slm", 0, 20)], None, Bill(V)).energy_saving_ratio is None
 
 
 def test_skipped_risk_needs_an_audit_of_every_prompt():
     audited = [sample("u", 0, 30, 10, 2, skipped_risk_sum=1.5), sample("u", 1, 10, 5, 1, skipped_risk_sum=0.5)]
-    assert summarise("u", audited, None, BILL).skipped_risk == pytest.approx(2.0 / 40)
-    assert summarise("u", [*audited, sample("u", 2, 10, 5, 1)], None, BILL).skipped_risk is None
-    assert summarise("hlm", HLM, None, BILL).skipped_risk == 0.0
+    assert summarise(Row.of("u"), audited, None, BILL).skipped_risk == pytest.approx(2.0 / 40)
+    assert summarise(Row.of("u"), [*audited, sample("u", 2, 10, 5, 1)], None, BILL).skipped_risk is None
+    assert summarise(Row.of("hlm"), HLM, None, BILL).skipped_risk == 0.0
 
 
 def test_failed_prompts_change_nothing():
     scores = [TextScore(0.5, 0.25), TextScore(0.75, 0.5)]
-    whole = summarise("hlm", HLM, scores, BILL)
-    assert summarise("hlm", [*HLM, failed("hlm", 2)], [*scores, TextScore(0.0, 0.0)], BILL) == whole
+    whole = summarise(Row.of("hlm"), HLM, scores, BILL)
+    assert summarise(Row.of("hlm"), [*HLM, failed("hlm", 2)], [*scores, TextScore(0.0, 0.0)], BILL) == whole
     assert whole.bertscore_f1.mean == pytest.approx(0.625)
     assert whole.cosine_similarity.mean == pytest.approx(0.375)
 
 
 def test_run_in_which_all_failed_has_totals_of_zero_and_no_rates():
-    result = summarise("u", [failed("u", 0)], [TextScore(0.0, 0.0)], BILL)
+    result = summarise(Row.of("u"), [failed("u", 0)], [TextScore(0.0, 0.0)], BILL)
     assert (result.prompts, result.tokens, result.energy_j) == (0, 0, 0.0)
     for name in (
         "upload_rate",
@@ -131,14 +132,14 @@ def test_run_in_which_all_failed_has_totals_of_zero_and_no_rates():
 
 
 def test_prompts_without_reference_are_left_out_of_quality_alone():
-    result = summarise("hlm", HLM, [TextScore(None, None), TextScore(0.5, 0.25)], BILL)
+    result = summarise(Row.of("hlm"), HLM, [TextScore(None, None), TextScore(0.5, 0.25)], BILL)
     assert (result.prompts, result.bertscore_f1.mean) == (2, 0.5)
 
 
 def test_samples_that_do_not_belong_are_refused():
     with pytest.raises(InvalidRequestError, match="samples of u among those of hlm"):
-        summarise("hlm", [*HLM, sample("u", 2, 1)], None, BILL)
+        summarise(Row.of("hlm"), [*HLM, sample("u", 2, 1)], None, BILL)
     with pytest.raises(InvalidRequestError, match="occurs twice"):
-        summarise("hlm", [*HLM, HLM[0]], None, BILL)
+        summarise(Row.of("hlm"), [*HLM, HLM[0]], None, BILL)
     with pytest.raises(InvalidRequestError, match="1 scores for 2 samples"):
-        summarise("hlm", HLM, [TextScore(0.5, 0.5)], BILL)
+        summarise(Row.of("hlm"), HLM, [TextScore(0.5, 0.5)], BILL)

@@ -14,6 +14,7 @@ from uihlm_evaluation.runs.table import TableFormat, csv_text, markdown, render
 
 def result(policy, **changes):
     values = {
+        "row": policy, "k": None, "gamma": None, "theta_u": None, "theta_c": None, "rate": None,
         "prompts": 100, "tokens": 9000, "uploaded": 9000, "rejected": 2700, "upload_rate": 1.0, "reject_rate": 0.3,
         "acceptance_rate": 0.7, "bertscore_f1": Interval(0.876, 0.87, 0.882),
         "cosine_similarity": Interval(0.5, 0.4, 0.6),
