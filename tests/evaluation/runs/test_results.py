@@ -13,7 +13,8 @@ from uihlm_wireless.energy import JouleProfile
 
 V = 100
 FIELDS = [
-    "policy", "row", "k", "gamma", "theta_u", "theta_c", "rate", "prompts", "tokens", "uploaded", "rejected", "upload_rate", "reject_rate", "acceptance_rate",
+    "policy", "row", "k", "gamma", "theta_u", "theta_c", "rate",
+    "prompts", "tokens", "uploaded", "rejected", "upload_rate", "reject_rate", "acceptance_rate",
     "bertscore_f1", "cosine_similarity", "energy_saving_ratio", "energy_j", "throughput_tok_s",
     "throughput_paper_tok_s", "latency_s",
     "llm_forwards_per_token", "llm_positions_per_token", "bs_busy_s", "model_bits", "payload_bits", "wire_bytes",
