@@ -188,7 +188,7 @@ class Decoder:
         evidence = Evidence(
             draft=d,
             x_d=float(coded.x_hat[d]),
-            thin=uniform(key, Role.THIN, position),
+            thin=uniform(key, Role.THIN, position) if Needs.COIN in needs else None,
             u=u,
             importance=None if attention is None else attention.count,
             logits=logits,

@@ -8,8 +8,8 @@ u           u > θ_u                                                  uncertaint
 i           at least k weights exceed θ_imp                          attention
 ui          both (Eq. 7)                                             uncertainty, attention
 confidence  1 − x_d > θ_c                                            nothing
-random      a coin of weight `rate`                                  nothing
-u-random    u > θ_u and a coin of weight `rate`                      uncertainty
+random      a coin of weight `rate`                                  a coin
+u-random    u > θ_u and a coin of weight `rate`                      uncertainty, a coin
 
 Adding one: write a factory `PolicySettings -> Policy` and register it, here with `@register` or from another package
 through the entry-point group `uihlm.policies`.
@@ -37,6 +37,7 @@ class Needs(enum.Flag):
     IMPORTANCE = enum.auto()
     LOGITS = enum.auto()
     HIDDEN = enum.auto()
+    COIN = enum.auto()
 
 
 class Mode(enum.Enum):
@@ -71,7 +72,7 @@ class Evidence:
     Attributes:
         draft: the token id d.
         x_d: its probability under the distribution it was drawn from.
-        thin: uniform in (0, 1), keyed by position, for policies that toss a coin.
+        thin: uniform in (0, 1), keyed by position, for policies that toss a coin; None unless needed.
         u: uncertainty; None unless needed.
         importance: how many weights exceed θ_imp; None unless needed.
         logits: the raw logits `[V]` the draft was drawn from; None unless needed.
@@ -80,7 +81,7 @@ class Evidence:
 
     draft: int
     x_d: float
-    thin: float
+    thin: float | None
     u: float | None
     importance: int | None
     logits: Float32Array | None
@@ -171,13 +172,14 @@ def _confidence(settings: PolicySettings) -> Policy:
 
 @register("random")
 def _random(settings: PolicySettings) -> Policy:
-    return Rule(lambda evidence: evidence.thin < settings.rate)
+    return Rule(lambda evidence: known(evidence.thin) < settings.rate, Needs.COIN)
 
 
 @register("u-random")
 def _u_random(settings: PolicySettings) -> Policy:
     return Rule(
-        lambda evidence: known(evidence.u) > settings.theta_u and evidence.thin < settings.rate, Needs.UNCERTAINTY
+        lambda evidence: known(evidence.u) > settings.theta_u and known(evidence.thin) < settings.rate,
+        Needs.UNCERTAINTY | Needs.COIN,
     )
 
 

@@ -67,8 +67,8 @@ def test_truth_table(name, case, uploads):
         ("i", Needs.IMPORTANCE),
         ("ui", Needs.UNCERTAINTY | Needs.IMPORTANCE),
         ("confidence", Needs.NOTHING),
-        ("random", Needs.NOTHING),
-        ("u-random", Needs.UNCERTAINTY),
+        ("random", Needs.COIN),
+        ("u-random", Needs.UNCERTAINTY | Needs.COIN),
     ],
 )
 def test_a_policy_declares_what_it_needs_and_no_more(name, needs):
