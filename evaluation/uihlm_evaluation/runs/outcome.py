@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from uihlm_evaluation.prompts.datasets import Dataset
-from uihlm_evaluation.quality.metrics import TextMetrics
+from uihlm_evaluation.quality.metrics import TextMetrics, TextScore
 from uihlm_evaluation.runs import provenance
 from uihlm_evaluation.runs.configuration import RunConfig
 from uihlm_evaluation.runs.results import HLM, Bill, PolicyResult, Totals, summarise
 from uihlm_evaluation.runs.samples import Sample
+from uihlm_evaluation.runs.scores import SCORES, write_scores
 from uihlm_evaluation.runs.table import markdown
 
 RESULTS, TABLE = "results.json", "table.md"
@@ -44,7 +45,7 @@ def conclude(
     samples: Sequence[Sample],
     metrics: TextMetrics | None,
 ) -> list[PolicyResult]:
-    """Score the samples, write `results.json` and `table.md` into `output`, return one result a policy.
+    """Score the samples, write `results.json`, `scores.jsonl` and `table.md` into `output`, return one result a policy.
 
     Args:
         output: the run's folder.
@@ -61,9 +62,13 @@ def conclude(
     # A seed may be negative; NumPy, which draws the intervals, takes none that is.
     bootstrap_seed = config.selection.seed % 2**64
     results = []
+    scored: list[tuple[Sample, TextScore]] = []
     for row, own in by_row.items():
         scores = None if metrics is None else metrics.score([s.text for s in own], [s.reference for s in own])
         results.append(summarise(row, own, scores, bill, bootstrap_seed))
+        scored += zip(own, scores or (), strict=scores is not None)
+    # An earlier end of this run may have left scores that no longer belong to its results.
+    write_scores(output / SCORES, [sample for sample, _ in scored], [score for _, score in scored])
     metric_hash = None if metrics is None else metrics.hash
     document = {
         "config": config.to_dict(),
