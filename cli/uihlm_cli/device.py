@@ -11,6 +11,7 @@ import click
 _COMMANDS = {
     "chat": ("uihlm_cli.chat", "Talk to the split model; every token shows who wrote it."),
     "eval": ("uihlm_cli.evaluate", "Run policies over a data set and write a results folder."),
+    "report": ("uihlm_cli.report", "Turn a saved run into figures, or print the paper's table beside the model's."),
 }
 
 

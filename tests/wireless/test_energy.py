@@ -2,7 +2,7 @@
 
 import csv
 import math
-from pathlib import Path
+from importlib.resources import files
 
 import pytest
 
@@ -18,7 +18,7 @@ from uihlm_wireless.energy import (
 V = 32000
 TOKENS = 10**8  # both rates of the table, with two places of a percent each, give whole tokens
 
-with (Path(__file__).parents[1] / "data" / "table1.csv").open(encoding="utf-8") as file:
+with (files("uihlm_evaluation") / "data" / "table1.csv").open(encoding="utf-8") as file:
     TABLE = {(row["method"], row["k"], row["gamma"]): row for row in csv.DictReader(file)}
 
 

@@ -2,14 +2,14 @@
 
 import csv
 import math
-from pathlib import Path
+from importlib.resources import files
 
 import pytest
 
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_wireless.timing import PAPER, Eq3, TimingProfile
 
-with (Path(__file__).parents[1] / "data" / "table1.csv").open(encoding="utf-8") as file:
+with (files("uihlm_evaluation") / "data" / "table1.csv").open(encoding="utf-8") as file:
     TABLE = list(csv.DictReader(file))
 
 
