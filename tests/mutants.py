@@ -16,7 +16,7 @@ import pytest
 from uihlm_basestation import session, verification
 from uihlm_basestation.verification import ChainVerdict, Judgement
 from uihlm_proto.codecs import CodedDraft, DenseCodec, Judge, ReceivedDraft
-from uihlm_proto.randomness import Role, uniform, words
+from uihlm_proto.randomness import Draws, Role, uniform, words
 from uihlm_proto.sampling import draw, race
 
 FloatArray = npt.NDArray[np.float64]
@@ -96,18 +96,18 @@ def _truncated_after(x: FloatArray, d: int) -> FloatArray:
 def _drawing(role_of: dict[Role, Role]) -> Mutant:
     """A base station whose draws share noise they must not share."""
 
-    def shared(key: bytes, role: Role, position: int) -> float:
-        return uniform(key, role_of.get(role, role), position)
+    def shared(self: Draws, role: Role, position: int) -> float:
+        return uniform(self._key, role_of.get(role, role), position)
 
-    return lambda patch: patch.setattr(verification, "uniform", shared)
+    return lambda patch: patch.setattr(Draws, "uniform", shared)
 
 
 def _reseeded(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(verification, "uniform", lambda key, role, position: uniform(key, Role.ACCEPT, position))
+    patch.setattr(Draws, "uniform", lambda self, role, position: uniform(self._key, Role.ACCEPT, position))
 
 
 def _reseeded_each_token(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(verification, "uniform", lambda key, role, position: uniform(key, role, 0))
+    patch.setattr(Draws, "uniform", lambda self, role, position: uniform(self._key, role, 0))
 
 
 def _race_noise_reused(patch: pytest.MonkeyPatch) -> None:
@@ -119,16 +119,16 @@ def _race_noise_reused(patch: pytest.MonkeyPatch) -> None:
         payload = token.to_bytes(1, "little") + x.astype(self.dtype).tobytes()
         return CodedDraft(token, x, lambda: payload)
 
-    def remembering(key: bytes, role: Role, position: int) -> float:
-        at[:] = [(key, position)]
-        return uniform(key, role, position)
+    def remembering(self: Draws, role: Role, position: int) -> float:
+        at[:] = [(self._key, position)]
+        return uniform(self._key, role, position)
 
     def raced(weights: FloatArray, u: float) -> int:
         key, position = at[0]
         return race(weights, words(key, Role.GUMBEL, position, weights.size))
 
     patch.setattr(DenseCodec, "draft", draft)
-    patch.setattr(verification, "uniform", remembering)
+    patch.setattr(Draws, "uniform", remembering)
     patch.setattr(verification, "draw", raced)
 
 
@@ -144,11 +144,11 @@ def _sample_and_match(patch: pytest.MonkeyPatch) -> None:
 
 def _private_race(patch: pytest.MonkeyPatch) -> None:
     """A base station that races y with noise the device did not use."""
-    patch.setattr(verification, "words", lambda key, role, position, count: words(key, Role.BONUS, position, count))
+    patch.setattr(Draws, "words", lambda self, role, position, count: words(self._key, Role.BONUS, position, count))
 
 
 def _race_reseeded(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(verification, "words", lambda key, role, position, count: words(key, role, 0, count))
+    patch.setattr(Draws, "words", lambda self, role, position, count: words(self._key, role, 0, count))
 
 
 def _plausible_drafts_stand(patch: pytest.MonkeyPatch) -> None:

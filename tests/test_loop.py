@@ -29,7 +29,7 @@ from uihlm_device.tokens import Origin, TokenRecord
 from uihlm_device.uncertainty import expected
 from uihlm_proto.codecs import CODECS, Codec
 from uihlm_proto.errors import InvalidRequestError, UihlmError, UnavailableError
-from uihlm_proto.randomness import Role, session_key, uniform
+from uihlm_proto.randomness import Draws, Role, session_key, uniform
 from uihlm_proto.sampling import Sampling
 from uihlm_proto.v1 import verification_pb2 as pb
 from uihlm_wireless.settings import LinkSettings
@@ -96,7 +96,7 @@ def reference(codec: Codec, policy: str, context: Sequence[int], key: bytes) -> 
     position, rule, sampling = len(context), named(policy, KNOBS), Sampling()
     y = sampling.distribution(Y(context))
     if rule.mode is Mode.LLM_ALONE:
-        return draw_alone(y, key, position), Origin.LLM
+        return draw_alone(y, Draws(key), position), Origin.LLM
     coded = codec.draft(sampling.distribution(X(context)), key, position)
     attention = FakeDrafter(X, V).forward(0, [*context, coded.token], Wants(attention=True)).attention
     evidence = Evidence(
@@ -110,7 +110,7 @@ def reference(codec: Codec, policy: str, context: Sequence[int], key: bytes) -> 
     )
     if not rule.uploads(evidence):
         return coded.token, Origin.LOCAL
-    verdict = verify_chain([codec.decode(coded.encode())], lambda i: y, codec.judge, key, position)
+    verdict = verify_chain([codec.decode(coded.encode())], lambda i: y, codec.judge, Draws(key), position)
     return (coded.token, Origin.ACCEPTED) if verdict.token is None else (verdict.token, Origin.RESAMPLED)
 
 

@@ -16,11 +16,11 @@ import numpy.typing as npt
 
 from uihlm_basestation.batcher import Batcher, Forwarded
 from uihlm_basestation.engine import Engine, Work
-from uihlm_basestation.verification import draw_alone, verify_chain
-from uihlm_proto.codecs import Codec, codec
+from uihlm_basestation.verification import draw_alone, prepare, verify_chain
+from uihlm_proto.codecs import Codec, Judge, codec
 from uihlm_proto.errors import InvalidRequestError, MismatchError, ProtocolError
 from uihlm_proto.limits import MAX_DRAFTS, PROTOCOL_VERSION
-from uihlm_proto.randomness import KEY_BYTES
+from uihlm_proto.randomness import KEY_BYTES, Draws
 from uihlm_proto.sampling import Sampling
 from uihlm_proto.v1 import verification_pb2 as pb
 
@@ -47,7 +47,7 @@ class Session:
         # Logits after the last run id, while every id has been run.
         self._row: npt.NDArray[np.float32] | None = None
         self._epoch = 0
-        self._key = b""
+        self._draws = Draws(bytes(KEY_BYTES))
         self._sampling = Sampling()
         self._codec: Codec = codec("dense32", engine.vocabulary_size)
 
@@ -73,7 +73,7 @@ class Session:
         contract = request.sampling
         # An unset top_p arrives as 0 and means the same as 1: keep all.
         self._sampling = Sampling(contract.temperature, contract.top_k, contract.top_p or 1.0)
-        self._key = request.session_key
+        self._draws = Draws(request.session_key)
         forwarded = await self._batcher.forward(Work(self.number, 0, prefix, 1))
         self._ids, self._ran, self._row = prefix, len(prefix), forwarded.rows[-1]
         self.state = State.READY
@@ -126,7 +126,9 @@ class Session:
         logits = self._row[np.newaxis] if self._row is not None and not unsent else None
         if run:
             wanted = rows if logits is None else rows - 1
-            forwarded = await self._batcher.forward(Work(self.number, self._ran, run, wanted))
+            forward = self._batcher.submit(Work(self.number, self._ran, run, wanted))
+            prepare(self._draws, self._codec.judge, len(ids), self._engine.vocabulary_size)
+            forwarded = await forward
             logits = forwarded.rows if logits is None else np.concatenate([logits, forwarded.rows])
         assert logits is not None, "with nothing to run, the last row is at hand"
         all_rows = logits
@@ -134,7 +136,7 @@ class Session:
             drafts,
             lambda i: self._sampling.distribution(all_rows[i]),
             self._codec.judge,
-            self._key,
+            self._draws,
             len(ids),
         )
         self._ids = [*ids, *(draft.token for draft in drafts[: verdict.accepted])]
@@ -161,9 +163,11 @@ class Session:
             run = self._ids[self._ran :]
             forwarded: Forwarded | None = None
             if run or self._row is None:
-                forwarded = await self._batcher.forward(Work(self.number, self._ran, run, 1))
+                forward = self._batcher.submit(Work(self.number, self._ran, run, 1))
+                prepare(self._draws, Judge.COUPLED, len(self._ids), self._engine.vocabulary_size)
+                forwarded = await forward
                 self._row, self._ran = forwarded.rows[-1], len(self._ids)
-            token = draw_alone(self._sampling.distribution(self._row), self._key, len(self._ids))
+            token = draw_alone(self._sampling.distribution(self._row), self._draws, len(self._ids))
             self._ids.append(token)
             self._row = None
             full = len(self._ids) == self._engine.max_context

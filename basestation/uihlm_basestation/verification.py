@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from uihlm_proto.codecs import Judge, ReceivedDraft
-from uihlm_proto.randomness import Role, uniform, words
+from uihlm_proto.randomness import Draws, Role
 from uihlm_proto.sampling import draw, race
 
 FloatArray = npt.NDArray[np.float64]
@@ -86,7 +86,7 @@ def verify_chain(
     drafts: Sequence[ReceivedDraft],
     y_at: Callable[[int], FloatArray],
     judge: Judge,
-    key: bytes,
+    draws: Draws,
     first_position: int,
 ) -> ChainVerdict:
     """Judge drafts in order until one falls.
@@ -96,7 +96,7 @@ def verify_chain(
         y_at: y_at(i) is the LLM's distribution `[V]` for draft i given the drafts before it; i = L is the bonus row and
             is asked for only when L > 1.
         judge: the rule that fits the codec.
-        key: the session key of every draw.
+        draws: of the session's key.
         first_position: absolute position of the first draft.
     """
     judgements: list[Judgement] = []
@@ -109,11 +109,11 @@ def verify_chain(
                 draft.token,
                 draft.x_hat,
                 y,
-                uniform(key, Role.ACCEPT, position),
-                uniform(key, Role.RESIDUAL, position),
+                draws.uniform(Role.ACCEPT, position),
+                draws.uniform(Role.RESIDUAL, position),
             )
         else:
-            judgement = judge_coupled(draft.token, y, words(key, Role.GUMBEL, position, y.size))
+            judgement = judge_coupled(draft.token, y, draws.words(Role.GUMBEL, position, y.size))
         judgements.append(judgement)
         if judgement.replacement is not None:
             return ChainVerdict(tuple(judgements), i, judgement.replacement)
@@ -122,12 +122,20 @@ def verify_chain(
         position = first_position + len(drafts)
         y = y_at(len(drafts))
         if judge is Judge.RESIDUAL:
-            bonus = draw(y, uniform(key, Role.BONUS, position))
+            bonus = draw(y, draws.uniform(Role.BONUS, position))
         else:
-            bonus = draw_alone(y, key, position)
+            bonus = draw_alone(y, draws, position)
     return ChainVerdict(tuple(judgements), len(drafts), bonus)
 
 
-def draw_alone(y: FloatArray, key: bytes, position: int) -> int:
+def prepare(draws: Draws, judge: Judge, position: int, vocabulary_size: int) -> None:
+    """Make the draws that judging a draft at `position` may take, ahead of the LLM's word on it."""
+    if judge is Judge.RESIDUAL:
+        draws.prepare((Role.ACCEPT, Role.RESIDUAL), position, 1)
+    else:
+        draws.prepare((Role.GUMBEL,), position, vocabulary_size)
+
+
+def draw_alone(y: FloatArray, draws: Draws, position: int) -> int:
     """Return the LLM's own token at `position` (policy `llm`): the same race that judges coupled drafts."""
-    return race(y, words(key, Role.GUMBEL, position, y.size))
+    return race(y, draws.words(Role.GUMBEL, position, y.size))

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -73,6 +74,27 @@ def uniforms(key: bytes, role: Role, position: int, count: int) -> FloatArray:
 def uniform(key: bytes, role: Role, position: int) -> float:
     """Return the number uniform in (0, 1) of index 0."""
     return float(uniforms(key, role, position, 1)[0])
+
+
+class Draws:
+    """The draws of one session key, some of them made ahead of time: while an engine runs, noise costs nobody a wait."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+        self._ahead: dict[tuple[Role, int], npt.NDArray[np.uint64]] = {}
+
+    def prepare(self, roles: Sequence[Role], position: int, count: int) -> None:
+        """Make `count` words of each role at one position now; what was prepared before and not used is dropped."""
+        self._ahead = {(role, position): words(self._key, role, position, count) for role in roles}
+
+    def words(self, role: Role, position: int, count: int) -> npt.NDArray[np.uint64]:
+        """Return the words of indices 0 … count-1, `[count]` of uint64."""
+        made = self._ahead.get((role, position))
+        return words(self._key, role, position, count) if made is None or made.size < count else made[:count]
+
+    def uniform(self, role: Role, position: int) -> float:
+        """Return the number uniform in (0, 1) of index 0."""
+        return float(to_uniform(self.words(role, position, 1))[0])
 
 
 def exponentials(key: bytes, role: Role, position: int, count: int) -> FloatArray:

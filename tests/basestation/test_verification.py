@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from uihlm_basestation.verification import draw_alone, judge_coupled, judge_residual, verify_chain
 from uihlm_proto.codecs import Judge, ReceivedDraft, codec
-from uihlm_proto.randomness import Role, session_key, to_uniform, uniform, words
+from uihlm_proto.randomness import Draws, Role, session_key, to_uniform, uniform, words
 from uihlm_proto.sampling import Sampling, draw
 
 KEY = session_key(6, 1)
@@ -166,14 +166,14 @@ STANDS, FALLS = np.eye(4)[2], np.eye(4)[3]
 
 def test_a_single_draft_earns_no_bonus():
     y = Rows(STANDS)
-    verdict = verify_chain([one_hot(2)], y, Judge.RESIDUAL, KEY, 10)
+    verdict = verify_chain([one_hot(2)], y, Judge.RESIDUAL, Draws(KEY), 10)
     assert (verdict.accepted, verdict.token, len(verdict.judgements), y.asked) == (1, None, 1, [0])
 
 
 @pytest.mark.parametrize("length", [2, 3, 5])
 def test_a_chain_that_stands_earns_one_bonus_token(length):
     y = Rows(*[STANDS] * length, [0.25] * 4)
-    verdict = verify_chain([one_hot(2)] * length, y, Judge.RESIDUAL, KEY, 10)
+    verdict = verify_chain([one_hot(2)] * length, y, Judge.RESIDUAL, Draws(KEY), 10)
     assert (verdict.accepted, len(verdict.judgements), y.asked) == (length, length, list(range(length + 1)))
     assert verdict.token == draw(np.full(4, 0.25), uniform(KEY, Role.BONUS, 10 + length))
 
@@ -181,7 +181,7 @@ def test_a_chain_that_stands_earns_one_bonus_token(length):
 @pytest.mark.parametrize("falls_at", [0, 1, 2])
 def test_a_chain_stops_at_its_first_rejected_draft(falls_at):
     y = Rows(*[STANDS] * falls_at, FALLS, STANDS, STANDS, STANDS)
-    verdict = verify_chain([one_hot(2)] * 3, y, Judge.RESIDUAL, KEY, 10)
+    verdict = verify_chain([one_hot(2)] * 3, y, Judge.RESIDUAL, Draws(KEY), 10)
     assert (verdict.accepted, verdict.token) == (falls_at, 3)
     assert len(verdict.judgements) == falls_at + 1
     assert [j.replacement for j in verdict.judgements] == [None] * falls_at + [3]
@@ -189,7 +189,7 @@ def test_a_chain_stops_at_its_first_rejected_draft(falls_at):
 
 
 def test_a_rejected_single_draft_is_replaced():
-    verdict = verify_chain([one_hot(0)], Rows(FALLS), Judge.RESIDUAL, KEY, 0)
+    verdict = verify_chain([one_hot(0)], Rows(FALLS), Judge.RESIDUAL, Draws(KEY), 0)
     assert (verdict.accepted, verdict.token) == (0, 3)
 
 
@@ -200,7 +200,7 @@ def test_each_draft_draws_its_own_uniforms_at_its_own_position():
     seen = set()
     for first in range(200):
         drafts = [ReceivedDraft(int(rng.integers(5)), x) for x in xs]
-        verdict = verify_chain(drafts, Rows(*ys, ys[0]), Judge.RESIDUAL, KEY, first)
+        verdict = verify_chain(drafts, Rows(*ys, ys[0]), Judge.RESIDUAL, Draws(KEY), first)
         for i, judged in enumerate(verdict.judgements):
             alone = judge_residual(
                 drafts[i].token,
@@ -219,11 +219,11 @@ def test_a_coupled_chain_emits_what_the_llm_alone_would():
     y = [random_distribution(rng, 4) for _ in range(4)]
     lengths = set()
     for first in range(100):
-        alone = [draw_alone(row, KEY, first + i) for i, row in enumerate(y)]
+        alone = [draw_alone(row, Draws(KEY), first + i) for i, row in enumerate(y)]
         assert alone == [winner(row, first + i) for i, row in enumerate(y)]
         # The first two drafts are the LLM's own tokens, the third is token 0.
         drafts = [ReceivedDraft(token, None) for token in (*alone[:2], 0)]
-        verdict = verify_chain(drafts, Rows(*y), Judge.COUPLED, KEY, first)
+        verdict = verify_chain(drafts, Rows(*y), Judge.COUPLED, Draws(KEY), first)
         emitted = [d.token for d in drafts[: verdict.accepted]] + [verdict.token]
         assert emitted == alone[: len(emitted)]
         lengths.add(len(emitted))
@@ -238,7 +238,7 @@ def test_equal_models_accept_every_draft_of_every_codec_that_keeps_x(name):
         z = (np.random.default_rng(position).normal(size=50) * 2).astype(np.float32)
         y = Sampling(0.6).distribution(z)
         received = coder.decode(coder.draft(y, KEY, position).encode())
-        verdict = verify_chain([received], lambda i, y=y: y, coder.judge, KEY, position)
+        verdict = verify_chain([received], lambda i, y=y: y, coder.judge, Draws(KEY), position)
         accepted += verdict.accepted
         lost += verdict.judgements[0].total_variation or 0.0
     assert accepted >= 200 - (0 if name == "coupled" else 1 if name == "dense32" else 3)

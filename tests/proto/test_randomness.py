@@ -1,5 +1,6 @@
 """The shared noise is Philox4x64-10 where the module says it is: bit for bit, and addressable."""
 
+import itertools
 import math
 
 import numpy as np
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from uihlm_proto import randomness
-from uihlm_proto.randomness import KEY_BYTES, Role, exponentials, session_key, uniform, uniforms, words
+from uihlm_proto.randomness import KEY_BYTES, Draws, Role, exponentials, session_key, uniform, uniforms, words
 from uihlm_proto.sampling import draw, race
 
 MASK = (1 << 64) - 1
@@ -171,3 +172,19 @@ def test_two_prompts_and_two_seeds_have_different_keys():
 def test_a_key_of_the_wrong_length_is_refused(size):
     with pytest.raises(ValueError, match=f"16 bytes, got {size}"):
         words(bytes(size), Role.DRAFT, 0, 1)
+
+
+def test_draws_made_ahead_are_the_draws_of_that_place_and_no_other():
+    draws = Draws(KEY)
+    draws.prepare((Role.GUMBEL, Role.ACCEPT), 7, 9)
+    for role, position in itertools.product((Role.GUMBEL, Role.ACCEPT, Role.RESIDUAL), (6, 7, 8)):
+        for count in (1, 9, 12):
+            assert draws.words(role, position, count).tolist() == words(KEY, role, position, count).tolist()
+        assert draws.uniform(role, position) == uniform(KEY, role, position)
+
+
+def test_draws_made_ahead_are_kept_for_the_latest_place_alone():
+    draws = Draws(KEY)
+    for position in range(50):
+        draws.prepare((Role.GUMBEL,), position, 4)
+    assert len(draws._ahead) == 1
