@@ -284,6 +284,7 @@ class Decoder:
             model_bits=0 if bill is None else bill.model_bit,
             payload_bits=0 if bill is None else bill.payload_bit,
             wire_bytes=0 if bill is None else bill.wire_bytes,
+            uplink_wire_bytes=0 if bill is None else bill.uplink_wire_bytes,
             llm_forwards=0 if cost is None else cost.forwards,
             llm_positions=0 if cost is None else cost.positions,
         )

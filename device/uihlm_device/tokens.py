@@ -44,6 +44,7 @@ class TokenRecord:
         model_bits: billed uplink bits of its round.
         payload_bits: uplink codec bytes and skipped ids of its round, in bits.
         wire_bytes: bytes of its round on the wire, both directions, framing included.
+        uplink_wire_bytes: those of them that went up.
         llm_forwards: LLM forwards in its round.
         llm_positions: positions run through the LLM in its round.
     """
@@ -70,5 +71,6 @@ class TokenRecord:
     model_bits: int = 0
     payload_bits: int = 0
     wire_bytes: int = 0
+    uplink_wire_bytes: int = 0
     llm_forwards: int = 0
     llm_positions: int = 0

@@ -57,6 +57,7 @@ class RoundLine:
     model_bits: int
     payload_bits: int
     wire_bytes: int
+    uplink_wire_bytes: int
     llm_forwards: int
     llm_positions: int
 
@@ -197,7 +198,8 @@ def _answer(bench: Bench, name: str, example: Example, config: RunConfig) -> tup
         opening = conversation.open_round
         cost = conversation.open_cost
         conversation.end_session()
-    bill = None if opening is None or failure is not None else bench.ledger.pop(opening)
+    # Without an answer to Open there is no whole bill of it.
+    bill = None if opening is None or cost is None else bench.ledger.pop(opening)
     text = bench.decode([record.token for record in records])
     # The clock counts on from prompt to prompt: to the nanosecond, an answer takes as long in a resumed run as in a whole.
     return _sample(name, example, text, records, cost, bill, round(ended_s - started_s, 9), failure), records
@@ -241,5 +243,8 @@ def _sample(
         llm_forwards=cost.forwards + sum(r.llm_forwards for r in records),
         llm_positions=cost.positions + sum(r.llm_positions for r in records),
         bs_busy_s=forward_s,
+        open_uplink_wire_bytes=bill.uplink_wire_bytes if bill else 0,
+        open_downlink_wire_bytes=bill.downlink_wire_bytes if bill else 0,
+        open_forward_s=bill.forward_s if bill else 0.0,
         error=None if failure is None else str(failure),
     )

@@ -8,22 +8,19 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
-import logging
 import types
 import typing
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol
 
-from uihlm_proto.errors import InvalidRequestError
-
-_LOG = logging.getLogger(__name__)
+from uihlm_evaluation.runs.lines import LineFile, LineFileError, whole_lines
 
 SIGNIFICANT_DIGITS = 9
 
 
-class SampleFileError(InvalidRequestError):
+class SampleFileError(LineFileError):
     """A line of a samples or rounds file that is not what this program writes."""
 
 
@@ -60,6 +57,9 @@ class Sample:
         llm_forwards: forwards of the LLM, prefill included.
         llm_positions: token positions these ran.
         bs_busy_s: base-station busy time.
+        open_uplink_wire_bytes: of `wire_bytes`, those of the Open message; 0 where none was answered.
+        open_downlink_wire_bytes: of `wire_bytes`, those of its answer.
+        open_forward_s: of `forward_s`, the prefill's.
         skipped_risk_sum: rejection probabilities of the skipped tokens, summed; None without audit.
         error: what went wrong; None unless `stop` is ERROR.
     """
@@ -84,6 +84,9 @@ class Sample:
     llm_forwards: int
     llm_positions: int
     bs_busy_s: float
+    open_uplink_wire_bytes: int = 0
+    open_downlink_wire_bytes: int = 0
+    open_forward_s: float = 0.0
     skipped_risk_sum: float | None = None
     error: str | None = None
 
@@ -146,7 +149,7 @@ def read_samples(path: Path) -> list[Sample]:
         SampleFileError: with file and line, if any other line is not a sample.
     """
     samples = []
-    for number, line in _lines(path):
+    for number, line in whole_lines(path):
         try:
             samples.append(Sample.from_json(line))
         except SampleFileError as error:
@@ -154,65 +157,7 @@ def read_samples(path: Path) -> list[Sample]:
     return samples
 
 
-def _lines(path: Path) -> list[tuple[int, str]]:
-    """Return (number, text) of the whole lines of a file that are not blank."""
-    lines = path.read_bytes().split(b"\n")
-    if lines[-1] and not _is_json(lines[-1]):
-        _LOG.warning("%s: line %d is torn (the run was cut off while writing it): left out", path.name, len(lines))
-        lines.pop()
-    try:
-        return [(number, line.decode()) for number, line in enumerate(lines, start=1) if line.strip()]
-    except UnicodeDecodeError as error:
-        raise SampleFileError(f"{path}: not UTF-8 text ({error.reason})") from error
-
-
-def _is_json(line: bytes) -> bool:
-    try:
-        json.loads(line)
-    except ValueError:
-        return False
-    return True
-
-
-def _mend(path: Path) -> None:
-    """Make the file end with a whole line, so that the next one does not continue a torn one."""
-    if not path.exists():
-        return
-    content = path.read_bytes()
-    head, newline, tail = content.rpartition(b"\n")
-    if not tail:
-        return
-    if _is_json(tail):
-        with path.open("ab") as file:
-            file.write(b"\n")
-        return
-    _LOG.warning("%s: cut a torn last line of %d bytes before going on", path.name, len(tail))
-    with path.open("r+b") as file:
-        file.truncate(len(head) + len(newline))
-
-
-class _LineFile:
-    """A file that lines are appended to; what an earlier run wrote stays. A context manager."""
-
-    def __init__(self, path: Path) -> None:
-        """Open `path` for appending, a torn last line mended."""
-        _mend(path)
-        self._file = path.open("a", encoding="utf-8", newline="\n")
-
-    def close(self) -> None:
-        """Close the file; lines held back and not flushed are dropped."""
-        self._file.close()
-
-    def __enter__(self) -> Self:
-        """Return the writer."""
-        return self
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        """Close the file."""
-        self.close()
-
-
-class SampleWriter(_LineFile):
+class SampleWriter(LineFile):
     """Appends samples to a file, each flushed when it is written."""
 
     def append(self, sample: Sample) -> None:
@@ -227,7 +172,7 @@ class DataclassRecord(Protocol):
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
 
 
-class RoundWriter(_LineFile):
+class RoundWriter(LineFile):
     """Appends token records to a file, a prompt's lines at once.
 
     A record is any flat dataclass: None is left out, floats keep 9 significant digits, an enum is its value.
@@ -282,7 +227,7 @@ def keep_rounds(path: Path, finished: Collection[tuple[str, int]]) -> int:
     if not path.exists():
         return 0
     kept = []
-    lines = _lines(path)
+    lines = list(whole_lines(path))
     for number, line in lines:
         try:
             values = _object(line)

@@ -133,8 +133,16 @@ def test_costs_of_a_sample_are_those_of_its_rounds_and_its_open(rig, tmp_path):
         assert sample.llm_forwards == 1 + sum(line["llm_forwards"] for line in own)
         assert sample.llm_positions == prompt + sum(line["llm_positions"] for line in own)
         assert sample.link_s == pytest.approx(0.5 + sum(line["link_s"] for line in own))
-        assert sample.wire_bytes > sum(line["wire_bytes"] for line in own)
-        assert sample.bs_busy_s == sample.forward_s > sum(line["forward_s"] for line in own)
+        opening_bytes = sample.open_uplink_wire_bytes + sample.open_downlink_wire_bytes
+        assert min(sample.open_uplink_wire_bytes, sample.open_downlink_wire_bytes) > 0
+        assert sample.wire_bytes == opening_bytes + sum(line["wire_bytes"] for line in own)
+        assert sample.open_forward_s == 0.02
+        assert sample.bs_busy_s == sample.forward_s == pytest.approx(0.02 + sum(line["forward_s"] for line in own))
+        # Every answer has a part that came down; what went up stands on the first line of its round.
+        for line in own:
+            asked = line == own[0] if sample.policy == "llm" else line["uploaded"]
+            assert (line["uplink_wire_bytes"] > 0) == asked
+            assert (line["wire_bytes"] > line["uplink_wire_bytes"]) == ("round" in line)
     assert sum(s.llm_forwards for s in samples) == len(rig.engine.batches)
     assert sum(s.llm_positions for s in samples) == sum(len(work.new_ids) for work in rig.engine.log)
 
@@ -192,6 +200,8 @@ def test_answer_that_breaks_off_keeps_what_it_cost(rig, tmp_path):
     assert sample.failed
     assert sample.tokens == len(lines(tmp_path / "rounds.jsonl")) > 0
     assert sample.model_bits == sample.uploaded * V * 32
+    assert sample.open_uplink_wire_bytes > 0
+    assert sample.open_forward_s == 0.02
 
 
 def test_lost_base_station_ends_the_run_and_leaves_what_was_done(rig, tmp_path):
