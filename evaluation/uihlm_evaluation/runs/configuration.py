@@ -6,8 +6,10 @@ import dataclasses
 import enum
 import hashlib
 import json
+import types
+import typing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from uihlm_device.decoder import DecodeSettings
 from uihlm_device.policies import PolicySettings
@@ -103,6 +105,19 @@ class RunConfig:
         plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self), default=_plain))
         return plain
 
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> Self:
+        """Return the settings that `to_dict` made plain; one that is not among them has its default.
+
+        Raises:
+            InvalidRequestError: for a setting that this version does not know, or a value that it does not take.
+        """
+        try:
+            settings: Self = _built(cls, plain)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise InvalidRequestError(f"not the settings of a run: {error}; written by another version?") from error
+        return settings
+
     def digest(self) -> str:
         """Return a short hash of everything that `--resume` must find unchanged."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
@@ -112,3 +127,29 @@ def _plain(value: object) -> Any:
     if isinstance(value, enum.Enum):
         return value.value
     raise TypeError(f"{type(value).__name__} is no setting")
+
+
+def _built(kind: Any, value: Any) -> Any:
+    """Return a plain value as the type that a settings class declares for it."""
+    if isinstance(kind, types.UnionType):
+        return None if value is None else _built(typing.get_args(kind)[0], value)
+    if typing.get_origin(kind) is tuple:
+        return tuple(_built(typing.get_args(kind)[0], entry) for entry in value)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        hints = typing.get_type_hints(kind)
+        if unknown := value.keys() - hints.keys():
+            raise TypeError(f"{kind.__name__} has no {', '.join(sorted(unknown))}")
+        return kind(**{name: _built(hints[name], entry) for name, entry in value.items()})
+    return kind(value) if isinstance(kind, type) and issubclass(kind, enum.Enum) else value
+
+
+def differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
+    """Return what differs between two plain settings, as `dotted.name: before → now`."""
+    names: list[str] = []
+    for name in sorted(before.keys() | now.keys()):
+        old, new = before.get(name), now.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            names += differences(old, new, f"{prefix}{name}.")
+        elif old != new:
+            names.append(f"{prefix}{name}: {old} → {new}")
+    return names

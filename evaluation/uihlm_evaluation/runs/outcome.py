@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from uihlm_evaluation.prompts.datasets import Dataset
 from uihlm_evaluation.quality.metrics import TextMetrics, TextScore
@@ -70,7 +71,7 @@ def conclude(
     # An earlier end of this run may have left scores that no longer belong to its results.
     write_scores(output / SCORES, [sample for sample, _ in scored], [score for _, score in scored])
     metric_hash = None if metrics is None else metrics.hash
-    document = {
+    document: dict[str, Any] = {
         "config": config.to_dict(),
         "dataset": {
             "label": dataset.label,
@@ -79,6 +80,7 @@ def conclude(
             "sha256": dataset.digest,
         },
         "models": [asdict(model) for model in models],
+        "vocabulary_size": vocabulary_size,
         "provenance": provenance.collect(metric_hash).to_json(),
         "failed": [
             {"policy": sample.policy, "prompt": sample.prompt, "error": sample.error}
@@ -87,8 +89,13 @@ def conclude(
         ],
         "policies": [result.to_json() for result in results],
     }
+    publish(output, document, results)
+    return results
+
+
+def publish(output: Path, document: dict[str, Any], results: Sequence[PolicyResult]) -> None:
+    """Write the document of `results.json`, and `table.md` beside it."""
     (output / RESULTS).write_text(
         json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
     )
-    (output / TABLE).write_text(markdown(results, metric_hash), encoding="utf-8")
-    return results
+    (output / TABLE).write_text(markdown(results, document["provenance"]["metric_hash"]), encoding="utf-8")

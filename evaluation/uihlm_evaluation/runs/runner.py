@@ -20,7 +20,7 @@ from uihlm_device.decoder import Decoder
 from uihlm_device.session import Cost
 from uihlm_device.tokens import Origin, TokenRecord
 from uihlm_evaluation.prompts.datasets import Dataset, Example
-from uihlm_evaluation.runs.configuration import RunConfig
+from uihlm_evaluation.runs.configuration import RunConfig, differences
 from uihlm_evaluation.runs.samples import RoundWriter, Sample, SampleWriter, Stop, keep_rounds, read_samples
 from uihlm_proto.errors import InvalidRequestError, UihlmError, UnavailableError
 from uihlm_proto.randomness import session_key
@@ -144,7 +144,7 @@ def _prepare(output: Path, config: RunConfig, prompts: str, resume: bool) -> lis
             )
         before = json.loads(settings.read_text(encoding="utf-8"))
         if before["digest"] != config.digest():
-            changed = _differences(before["config"], config.to_dict())
+            changed = differences(before["config"], config.to_dict())
             raise InvalidRequestError(
                 f"{output} was made with other settings ({', '.join(changed)}): resume with the same ones, "
                 "or name another --output"
@@ -162,18 +162,6 @@ def _prepare(output: Path, config: RunConfig, prompts: str, resume: bool) -> lis
     header = {"digest": config.digest(), "prompts": prompts, "config": config.to_dict()}
     settings.write_text(json.dumps(header, indent=1), encoding="utf-8")
     return []
-
-
-def _differences(before: dict[str, object], now: dict[str, object], prefix: str = "") -> list[str]:
-    """Return the dotted names of settings that differ."""
-    names: list[str] = []
-    for name in sorted(before.keys() | now.keys()):
-        old, new = before.get(name), now.get(name)
-        if isinstance(old, dict) and isinstance(new, dict):
-            names += _differences(old, new, f"{prefix}{name}.")
-        elif old != new:
-            names.append(f"{prefix}{name}: {old} → {new}")
-    return names
 
 
 def _answer(bench: Bench, name: str, example: Example, config: RunConfig) -> tuple[Sample, list[TokenRecord]]:

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from uihlm_evaluation.runs.configuration import DEFAULT_POLICIES, RunConfig, Selection
+from uihlm_device.policies import PolicySettings
+from uihlm_evaluation.runs.configuration import DEFAULT_POLICIES, RunConfig, Selection, differences
 from uihlm_evaluation.runs.rows import Row
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_wireless.settings import profile
@@ -85,6 +86,46 @@ def test_digests_of_all_variants_differ():
 
 def test_order_of_policies_counts():
     assert RunConfig(policies=("u", "hlm")).digest() != RunConfig(policies=("hlm", "u")).digest()
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_settings_come_back_from_their_plain_form(name):
+    plain = json.loads(json.dumps(VARIANTS[name].to_dict()))
+    assert RunConfig.from_dict(plain) == VARIANTS[name]
+
+
+def test_grid_comes_back_as_rows():
+    config = RunConfig(grid=(Row.of("u"), Row("ui k=5", "ui", PolicySettings(k=5), 1.5)), link=profile("none"))
+    assert RunConfig.from_dict(config.to_dict()) == config
+
+
+def test_setting_that_came_later_has_its_default():
+    plain = RunConfig(codec="coupled").to_dict()
+    del plain["timing"], plain["link"]["rtt_s"]
+    assert RunConfig.from_dict(plain) == RunConfig(codec="coupled")
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"colour": 1}, "RunConfig has no colour"),
+        ({"link": {"tune": 1}}, "LinkSettings has no tune"),
+        ({"clock": "sundial"}, "'sundial' is not a valid ClockMode"),
+        ({"link": 5}, "not the settings of a run"),
+        ({"link": {"rtt_s": -1.0}}, "rtt_s must be"),
+    ],
+)
+def test_strange_settings_are_refused(change, part):
+    with pytest.raises(InvalidRequestError, match=part):
+        RunConfig.from_dict({**RunConfig().to_dict(), **change})
+
+
+def test_differences_name_each_setting_that_changed():
+    before, now = RunConfig(), RunConfig(codec="dense16", link=profile("none"))
+    assert differences(before.to_dict(), before.to_dict()) == []
+    changed = differences(before.to_dict(), now.to_dict())
+    assert [line.partition(":")[0] for line in changed] == ["codec", "link.radio"]
+    assert changed[0] == "codec: dense32 → dense16"
 
 
 def test_value_that_is_no_setting_is_a_defect():

@@ -59,7 +59,10 @@ def concluded(tmp_path, policies=("u", "slm", "llm", "hlm"), samples=SAMPLES, me
 
 def test_document_says_what_was_run_on_what_by_what(tmp_path):
     document = concluded(tmp_path)
-    assert list(document) == ["config", "dataset", "models", "provenance", "failed", "policies"]
+    assert list(document) == [
+        "config", "dataset", "models", "vocabulary_size", "provenance", "failed", "policies",
+    ]  # fmt: skip
+    assert document["vocabulary_size"] == V
     assert document["config"]["selection"]["seed"] == 8
     assert document["config"]["joules"] == {"transmit_w": 2.0, "device_w": 10.0, "basestation_w": 100.0}
     assert document["dataset"] == {
