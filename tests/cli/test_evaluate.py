@@ -36,7 +36,8 @@ ROUND_FIELDS = {"policy", "prompt", "position", "token", "origin", "uploaded"} |
 POLICY_FIELDS = {
     "policy", "row", "k", "gamma", "theta_u", "theta_c", "rate",
     "prompts", "tokens", "uploaded", "rejected", "upload_rate", "reject_rate", "acceptance_rate",
-    "bertscore_f1", "cosine_similarity", "energy_saving_ratio", "energy_j", "throughput_tok_s",
+    "bertscore_f1", "cosine_similarity", "bertscore_f1_llm", "cosine_similarity_llm", "exact_match",
+    "last_number_accuracy", "llm_log_prob", "tv", "energy_saving_ratio", "energy_j", "throughput_tok_s",
     "throughput_paper_tok_s", "latency_s", "llm_forwards_per_token", "llm_positions_per_token", "bs_busy_s",
     "model_bits", "payload_bits", "wire_bytes", "skipped_risk",
 }  # fmt: skip
@@ -344,7 +345,7 @@ def test_progress_is_a_line_a_tenth_and_never_on_stdout(prompts):
 
 
 def test_notice_of_the_data_set_goes_to_stderr(monkeypatch):
-    monkeypatch.setattr("uihlm_evaluation.prompts.datasets._alpaca_rows", lambda: ("the hub is away", None))
+    monkeypatch.setattr("uihlm_evaluation.prompts.datasets.hub_rows", lambda *where: ("the hub is away", None))
     result = done("--limit", 1, "--policy", "slm", "--format", "json")
     assert "note: the hub is away: using the examples shipped with uihlm" in result.stderr
     assert json.loads(result.stdout)[0]["prompts"] == 1

@@ -77,6 +77,7 @@ class RunConfig:
         layer: the attention layer read; None is the model's default.
         threads: CPU threads of each model; 0 takes every core.
         backend: `llama` or `torch`; None goes by the form of the weights.
+        agreement: whether the LLM scores each answer after it, unbilled.
     """
 
     selection: Selection = Selection()
@@ -94,6 +95,7 @@ class RunConfig:
     threads: int = 0
     backend: str | None = None
     grid: tuple[Row, ...] = ()
+    agreement: bool = False
 
     @property
     def rows(self) -> tuple[Row, ...]:

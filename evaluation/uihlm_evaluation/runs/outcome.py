@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from uihlm_evaluation.prompts.datasets import Dataset
-from uihlm_evaluation.quality.metrics import TextMetrics, TextScore
+from uihlm_evaluation.quality.answers import Answer, AnswerScore, score_answers
+from uihlm_evaluation.quality.metrics import TextMetrics
 from uihlm_evaluation.runs import provenance
 from uihlm_evaluation.runs.configuration import RunConfig
-from uihlm_evaluation.runs.results import HLM, Bill, PolicyResult, Totals, summarise
+from uihlm_evaluation.runs.results import HLM, LLM, Bill, PolicyResult, Totals, summarise
+from uihlm_evaluation.runs.rows import Row
 from uihlm_evaluation.runs.samples import Sample
 from uihlm_evaluation.runs.scores import SCORES, write_scores
 from uihlm_evaluation.runs.table import markdown
@@ -55,19 +57,21 @@ def conclude(
         models: the weights at both ends.
         vocabulary_size: V.
         samples: of every policy, in any order.
-        metrics: quality scores; None leaves them null.
+        metrics: text scores; None leaves them null.
     """
     by_row = {row: [sample for sample in samples if sample.policy == row.label] for row in config.rows}
     hlm = next((Totals.of(own) for row, own in by_row.items() if row.policy == HLM), None)
     bill = Bill(vocabulary_size, hlm, config.joules)
     # A seed may be negative; NumPy, which draws the intervals, takes none that is.
     bootstrap_seed = config.selection.seed % 2**64
-    results = []
-    scored: list[tuple[Sample, TextScore]] = []
-    for row, own in by_row.items():
-        scores = None if metrics is None else metrics.score([s.text for s in own], [s.reference for s in own])
-        results.append(summarise(row, own, scores, bill, bootstrap_seed))
-        scored += zip(own, scores or (), strict=scores is not None)
+    scores = _scores(by_row, metrics)
+    results = [summarise(row, own, scores[row], bill, bootstrap_seed) for row, own in by_row.items()]
+    scored = [
+        (sample, score)
+        for row, own in by_row.items()
+        for sample, score in zip(own, scores[row], strict=True)
+        if score.known
+    ]
     # An earlier end of this run may have left scores that no longer belong to its results.
     write_scores(output / SCORES, [sample for sample, _ in scored], [score for _, score in scored])
     metric_hash = None if metrics is None else metrics.hash
@@ -99,3 +103,23 @@ def publish(output: Path, document: dict[str, Any], results: Sequence[PolicyResu
         json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
     )
     (output / TABLE).write_text(markdown(results, document["provenance"]["metric_hash"]), encoding="utf-8")
+
+
+def _scores(by_row: Mapping[Row, Sequence[Sample]], metrics: TextMetrics | None) -> dict[Row, Sequence[AnswerScore]]:
+    """Return the scores of every answer, in the order of each row's samples."""
+    alone = next((own for row, own in by_row.items() if row.policy == LLM), [])
+    by_llm = {sample.prompt: sample.text for sample in alone if not sample.failed}
+    flat = iter(
+        score_answers(
+            [
+                # A failed answer counts nowhere: it is not worth its encoding.
+                Answer("", "")
+                if s.failed
+                else Answer(s.text, s.reference, s.target, None if row.policy == LLM else by_llm.get(s.prompt))
+                for row, own in by_row.items()
+                for s in own
+            ],
+            metrics,
+        )
+    )
+    return {row: [next(flat) for _ in own] for row, own in by_row.items()}

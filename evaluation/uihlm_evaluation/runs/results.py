@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from uihlm_evaluation.quality.answers import AnswerScore
 from uihlm_evaluation.quality.bootstrap import Interval, mean_interval
-from uihlm_evaluation.quality.metrics import TextScore
 from uihlm_evaluation.runs.rows import Row
 from uihlm_evaluation.runs.samples import Sample
 from uihlm_proto.errors import InvalidRequestError
@@ -102,6 +102,12 @@ class PolicyResult:
         acceptance_rate: 1 - reject_rate.
         bertscore_f1: mean over prompts with a reference; None without scores.
         cosine_similarity: likewise.
+        bertscore_f1_llm: against the LLM's own answers; None without an `llm` row, and for that row.
+        cosine_similarity_llm: likewise.
+        exact_match: share of prompts with a target whose answer is it; None without targets.
+        last_number_accuracy: likewise, by the last number of the answer.
+        llm_log_prob: mean over prompts of the LLM's mean log-probability of the answer's tokens, nats a token.
+        tv: mean over prompts of the mean TV(x, y) where y was seen.
         energy_saving_ratio: η in the paper's profile; None for `llm` and without an `hlm` row.
         energy_j: joules in all.
         throughput_tok_s: tokens ÷ latency, measured compute and link clock.
@@ -133,6 +139,12 @@ class PolicyResult:
     acceptance_rate: float | None
     bertscore_f1: Interval | None
     cosine_similarity: Interval | None
+    bertscore_f1_llm: Interval | None
+    cosine_similarity_llm: Interval | None
+    exact_match: Interval | None
+    last_number_accuracy: Interval | None
+    llm_log_prob: Interval | None
+    tv: Interval | None
     energy_saving_ratio: float | None
     energy_j: float
     throughput_tok_s: float | None
@@ -168,7 +180,7 @@ class PolicyResult:
 
 
 def summarise(
-    row: Row, samples: Sequence[Sample], scores: Sequence[TextScore] | None, bill: Bill, seed: int = 0
+    row: Row, samples: Sequence[Sample], scores: Sequence[AnswerScore] | None, bill: Bill, seed: int = 0
 ) -> PolicyResult:
     """Return the result of one policy run.
 
@@ -190,8 +202,10 @@ def summarise(
     alone = policy == LLM
     upload_rate = 0.0 if alone else _ratio(totals.uploaded, totals.tokens)
     reject_rate = None if alone else _ratio(totals.rejected, totals.uploaded)
-    bertscore = [scores[index].bertscore_f1 for index in kept] if scores is not None else []
-    cosine = [scores[index].cosine_similarity for index in kept] if scores is not None else []
+    quality = {
+        name: _mean([getattr(scores[index], name) for index in kept] if scores is not None else [], seed)
+        for name in AnswerScore.__slots__
+    }
     return PolicyResult(
         policy=policy,
         row=row.label,
@@ -207,8 +221,9 @@ def summarise(
         upload_rate=upload_rate,
         reject_rate=reject_rate,
         acceptance_rate=None if reject_rate is None else 1.0 - reject_rate,
-        bertscore_f1=_mean(bertscore, seed),
-        cosine_similarity=_mean(cosine, seed),
+        **quality,
+        llm_log_prob=_mean([samples[index].llm_log_prob for index in kept], seed),
+        tv=_mean([samples[index].tv for index in kept], seed),
         energy_saving_ratio=None if alone else bill.saving(totals),
         energy_j=bill.energy_j(totals),
         throughput_tok_s=_ratio(totals.tokens, totals.latency_s),
@@ -224,7 +239,7 @@ def summarise(
     )
 
 
-def _check(label: str, samples: Sequence[Sample], scores: Sequence[TextScore] | None) -> None:
+def _check(label: str, samples: Sequence[Sample], scores: Sequence[AnswerScore] | None) -> None:
     others = {sample.policy for sample in samples} - {label}
     if others:
         raise InvalidRequestError(f"samples of {', '.join(sorted(others))} among those of {label}")

@@ -20,6 +20,7 @@ from uihlm_device.decoder import Decoder
 from uihlm_device.session import Cost
 from uihlm_device.tokens import Origin, TokenRecord
 from uihlm_evaluation.prompts.datasets import Dataset, Example
+from uihlm_evaluation.quality.agreement import Agreement, mean_tv
 from uihlm_evaluation.runs.configuration import RunConfig, differences
 from uihlm_evaluation.runs.samples import RoundWriter, Sample, SampleWriter, Stop, keep_rounds, read_samples
 from uihlm_proto.errors import InvalidRequestError, UihlmError, UnavailableError
@@ -91,6 +92,7 @@ class Bench:
         clock, ledger: of the device's one link.
         first_turn: a user turn as prompt ids.
         decode: ids as text, control tokens left out.
+        agreement: what asks the LLM's opinion of each answer; None does not ask.
     """
 
     decoders: dict[str, Decoder]
@@ -98,6 +100,7 @@ class Bench:
     ledger: Ledger
     first_turn: Callable[[str], list[int]]
     decode: Callable[[Sequence[int]], str]
+    agreement: Agreement | None = None
 
 
 def run(
@@ -188,9 +191,15 @@ def _answer(bench: Bench, name: str, example: Example, config: RunConfig) -> tup
         conversation.end_session()
     # Without an answer to Open there is no whole bill of it.
     bill = None if opening is None or cost is None else bench.ledger.pop(opening)
-    text = bench.decode([record.token for record in records])
+    answer_ids = [record.token for record in records]
+    text = bench.decode(answer_ids)
+    # After the answer, and after its clock has stopped.
+    log_prob = None
+    if bench.agreement is not None and failure is None:
+        log_prob = bench.agreement.log_prob(conversation.ids[: conversation.answer_start], answer_ids)
     # The clock counts on from prompt to prompt: to the nanosecond, an answer takes as long in a resumed run as in a whole.
-    return _sample(name, example, text, records, cost, bill, round(ended_s - started_s, 9), failure), records
+    latency_s = round(ended_s - started_s, 9)
+    return _sample(name, example, text, records, cost, bill, latency_s, log_prob, failure), records
 
 
 def _sample(
@@ -201,6 +210,7 @@ def _sample(
     opening: Cost | None,
     bill: RoundBill | None,
     latency_s: float,
+    log_prob: float | None,
     failure: UihlmError | None,
 ) -> Sample:
     """Sum one answer up. The Open's prefill and bytes belong to it as much as its rounds do."""
@@ -234,5 +244,8 @@ def _sample(
         open_uplink_wire_bytes=bill.uplink_wire_bytes if bill else 0,
         open_downlink_wire_bytes=bill.downlink_wire_bytes if bill else 0,
         open_forward_s=bill.forward_s if bill else 0.0,
+        target=example.target,
+        tv=mean_tv([r.tv for r in records]),
+        llm_log_prob=log_prob,
         error=None if failure is None else str(failure),
     )

@@ -41,6 +41,7 @@ class Sample:
         prompt: the prompt's index in its data set.
         text: the answer; what there was of it if it failed.
         reference: the data set's answer.
+        target: the exact answer, where the data set has one.
         tokens: tokens of the answer, EOS included.
         uploaded: drafts judged by the base station, accepted + rejected.
         rejected: those of them that were rejected.
@@ -61,6 +62,9 @@ class Sample:
         open_downlink_wire_bytes: of `wire_bytes`, those of its answer.
         open_forward_s: of `forward_s`, the prefill's.
         skipped_risk_sum: rejection probabilities of the skipped tokens, summed; None without audit.
+        tv: mean TV(x, y) over the tokens whose y was seen, 0 … 1; None without such a token.
+        llm_log_prob: mean log-probability of the answer's tokens under the LLM at temperature 1, nats a token; None where it
+            was not asked.
         error: what went wrong; None unless `stop` is ERROR.
     """
 
@@ -88,6 +92,9 @@ class Sample:
     open_downlink_wire_bytes: int = 0
     open_forward_s: float = 0.0
     skipped_risk_sum: float | None = None
+    target: str | None = None
+    tv: float | None = None
+    llm_log_prob: float | None = None
     error: str | None = None
 
     @property

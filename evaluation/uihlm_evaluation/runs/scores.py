@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from uihlm_evaluation.quality.metrics import TextScore
+from uihlm_evaluation.quality.answers import AnswerScore
 from uihlm_evaluation.runs.samples import Sample, SampleFileError
 
 SCORES = "scores.jsonl"
@@ -16,7 +16,7 @@ SCORES = "scores.jsonl"
 Scores = dict[tuple[str, int], dict[str, float]]
 
 
-def write_scores(path: Path, samples: Sequence[Sample], scores: Sequence[TextScore]) -> None:
+def write_scores(path: Path, samples: Sequence[Sample], scores: Sequence[AnswerScore]) -> None:
     """Write one line an answer that did not fail, in place of any file of that name."""
     lines = [
         json.dumps({"policy": sample.policy, "prompt": sample.prompt, **asdict(score)}, ensure_ascii=False)

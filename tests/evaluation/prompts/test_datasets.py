@@ -7,7 +7,8 @@ import types
 import pytest
 
 from uihlm_evaluation.prompts import datasets, hub
-from uihlm_evaluation.prompts.datasets import Dataset, DatasetError, Example, load, parse, select
+from uihlm_evaluation.prompts.datasets import Dataset, DatasetError, Example, load, select
+from uihlm_evaluation.prompts.files import parse
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +90,7 @@ def test_missing_and_undecodable_files_are_refused(tmp_path):
 
 def test_alpaca_offline_is_the_shipped_set_with_a_notice(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(datasets.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(hub.importlib.util, "find_spec", lambda name: object())
     dataset = load("alpaca")
     assert "HF_HUB_OFFLINE is set" in dataset.notice
     assert "shipped" in dataset.notice
@@ -98,7 +99,7 @@ def test_alpaca_offline_is_the_shipped_set_with_a_notice(monkeypatch):
 
 
 def test_alpaca_without_a_parquet_reader_says_which_package_is_missing(monkeypatch):
-    monkeypatch.setattr(datasets.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(hub.importlib.util, "find_spec", lambda name: None)
     assert "pyarrow" in load("alpaca").notice
 
 
@@ -115,10 +116,10 @@ def test_alpaca_in_the_cache_is_read_at_the_pinned_revision_without_the_hub(monk
     parquet = types.ModuleType("pyarrow.parquet")
     parquet.read_table = lambda path: table
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    monkeypatch.setattr(datasets.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(hub.importlib.util, "find_spec", lambda name: object())
     monkeypatch.setitem(sys.modules, "pyarrow", types.ModuleType("pyarrow"))
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", parquet)
-    monkeypatch.setattr(datasets, "hub_obstacle", lambda: pytest.fail("the hub was asked"))
+    monkeypatch.setattr(hub, "hub_obstacle", lambda: pytest.fail("the hub was asked"))
     dataset = load("alpaca")
     assert dataset.notice is None
     assert len(dataset.examples) == 150

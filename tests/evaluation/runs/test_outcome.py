@@ -11,6 +11,7 @@ from uihlm_evaluation.quality.metrics import TextScore
 from uihlm_evaluation.runs.configuration import RunConfig, Selection
 from uihlm_evaluation.runs.outcome import ModelFacts, conclude
 from uihlm_evaluation.runs.samples import Sample, Stop
+from uihlm_evaluation.runs.scores import read_scores
 from uihlm_wireless.energy import JouleProfile
 
 V = 100
@@ -46,7 +47,16 @@ class Metrics:
 
     def score(self, candidates: list[str], references: list[str]) -> list[TextScore]:
         self.asked.append((candidates, references))
-        return [TextScore(0.5, 0.25) if "3" in text else TextScore(0.75, None) for text in candidates]
+        scores = {
+            "llm": TextScore(0.25, 0.125),
+            "3": TextScore(0.5, 0.25),
+            "5": TextScore(0.75, None),
+            "": TextScore(None, None),
+        }
+        return [
+            scores["llm" if reference.startswith("llm") else reference[-1:]]
+            for _, reference in zip(candidates, references, strict=True)
+        ]
 
 
 def concluded(tmp_path, policies=("u", "slm", "llm", "hlm"), samples=SAMPLES, metrics=None, dataset=DATASET) -> dict:
@@ -99,10 +109,15 @@ def test_savings_are_measured_against_the_runs_own_hlm(tmp_path):
     assert [entry["energy_saving_ratio"] for entry in alone] == [None]
 
 
-def test_scores_are_asked_for_once_a_policy_and_named(tmp_path):
+def test_scores_are_asked_for_once_for_the_run_and_named(tmp_path):
     metrics = Metrics()
     document = concluded(tmp_path, metrics=metrics)
-    assert metrics.asked[1] == (["slm on 3", "slm on 5"], ["answer 3", "answer 5"])
+    ((candidates, references),) = metrics.asked
+    pairs = list(zip(candidates, references, strict=True))
+    # The failed answer of u is not scored; the LLM's own are compared with no other answer of its own.
+    texts = ["u on 3", "", "slm on 3", "slm on 5", "llm on 3", "llm on 5", "hlm on 3", "hlm on 5"]
+    assert pairs[:8] == [(text, f"answer {text[-1]}" if text else "") for text in texts]
+    assert pairs[8:] == [(text, f"llm on {text[-1]}" if text and not text.startswith("llm") else "") for text in texts]
     slm = document["policies"][1]
     assert (slm["bertscore_f1"]["low"], slm["bertscore_f1"]["mean"]) == (0.5, 0.625)
     assert slm["cosine_similarity"]["mean"] == 0.25, "a prompt without a score is in no mean"
@@ -110,6 +125,46 @@ def test_scores_are_asked_for_once_a_policy_and_named(tmp_path):
     table = (tmp_path / "table.md").read_text(encoding="utf-8")
     assert "hash-of-the-encoder" in table
     assert [row.split()[1] for row in table.splitlines()[2:6]] == ["u", "slm", "llm", "hlm"]
+
+
+def test_answers_are_compared_with_the_llms_own_where_there_are_any(tmp_path):
+    by_policy = {entry["policy"]: entry for entry in concluded(tmp_path, metrics=Metrics())["policies"]}
+    assert by_policy["slm"]["bertscore_f1_llm"] == {"mean": 0.25, "low": 0.25, "high": 0.25}
+    assert by_policy["slm"]["cosine_similarity_llm"]["mean"] == 0.125
+    assert by_policy["llm"]["bertscore_f1_llm"] is by_policy["llm"]["cosine_similarity_llm"] is None
+    alone = concluded(tmp_path, ("slm", "hlm"), metrics=Metrics())["policies"]
+    assert [entry["bertscore_f1_llm"] for entry in alone] == [None, None]
+
+
+def test_accuracy_needs_no_metrics_and_is_null_without_targets(tmp_path):
+    samples = [
+        sample("slm", 3, text="It is 7 apples.", target="7"),
+        sample("slm", 5, text="7", target="8 apples"),
+        sample("llm", 3, text="7", target="7"),
+        sample("llm", 5, text="8 Apples!", target="8 apples"),
+        sample("hlm", 3, text="7"),
+        sample("hlm", 5, text="8"),
+    ]
+    slm, llm, hlm = concluded(tmp_path, ("slm", "llm", "hlm"), samples)["policies"]
+    assert (slm["exact_match"]["mean"], slm["last_number_accuracy"]["mean"]) == (0.0, 0.5)
+    assert (llm["exact_match"]["mean"], llm["last_number_accuracy"]["mean"]) == (1.0, 1.0)
+    assert hlm["exact_match"] is hlm["last_number_accuracy"] is None
+    kept = read_scores(tmp_path / "scores.jsonl")
+    assert kept["slm", 3] == {"exact_match": 0.0, "last_number_accuracy": 1.0}
+    assert ("hlm", 3) not in kept
+
+
+def test_log_probability_and_tv_are_means_over_the_prompts_that_have_one(tmp_path):
+    samples = [
+        sample("u", 3, 4, llm_log_prob=-0.5, tv=0.25),
+        sample("u", 5, 0, llm_log_prob=-1.5),
+        sample("slm", 3),
+        sample("slm", 5),
+    ]
+    u, slm = concluded(tmp_path, ("u", "slm"), samples)["policies"]
+    assert (u["llm_log_prob"]["mean"], u["llm_log_prob"]["low"], u["llm_log_prob"]["high"]) == (-1.0, -1.5, -0.5)
+    assert u["tv"]["mean"] == 0.25
+    assert slm["llm_log_prob"] is slm["tv"] is None
 
 
 def test_without_metrics_scores_are_null(tmp_path):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from uihlm_evaluation.quality.metrics import TextScore
+from uihlm_evaluation.quality.answers import AnswerScore
 from uihlm_evaluation.runs.results import Bill, PolicyResult, Totals, summarise
 from uihlm_evaluation.runs.rows import Row
 from uihlm_evaluation.runs.samples import Sample, Stop
@@ -15,7 +15,8 @@ V = 100
 FIELDS = [
     "policy", "row", "k", "gamma", "theta_u", "theta_c", "rate",
     "prompts", "tokens", "uploaded", "rejected", "upload_rate", "reject_rate", "acceptance_rate",
-    "bertscore_f1", "cosine_similarity", "energy_saving_ratio", "energy_j", "throughput_tok_s",
+    "bertscore_f1", "cosine_similarity", "bertscore_f1_llm", "cosine_similarity_llm", "exact_match",
+    "last_number_accuracy", "llm_log_prob", "tv", "energy_saving_ratio", "energy_j", "throughput_tok_s",
     "throughput_paper_tok_s", "latency_s",
     "llm_forwards_per_token", "llm_positions_per_token", "bs_busy_s", "model_bits", "payload_bits", "wire_bytes",
     "skipped_risk",
@@ -111,15 +112,15 @@ def test_skipped_risk_needs_an_audit_of_every_prompt():
 
 
 def test_failed_prompts_change_nothing():
-    scores = [TextScore(0.5, 0.25), TextScore(0.75, 0.5)]
+    scores = [AnswerScore(0.5, 0.25), AnswerScore(0.75, 0.5)]
     whole = summarise(Row.of("hlm"), HLM, scores, BILL)
-    assert summarise(Row.of("hlm"), [*HLM, failed("hlm", 2)], [*scores, TextScore(0.0, 0.0)], BILL) == whole
+    assert summarise(Row.of("hlm"), [*HLM, failed("hlm", 2)], [*scores, AnswerScore(0.0, 0.0)], BILL) == whole
     assert whole.bertscore_f1.mean == pytest.approx(0.625)
     assert whole.cosine_similarity.mean == pytest.approx(0.375)
 
 
 def test_run_in_which_all_failed_has_totals_of_zero_and_no_rates():
-    result = summarise(Row.of("u"), [failed("u", 0)], [TextScore(0.0, 0.0)], BILL)
+    result = summarise(Row.of("u"), [failed("u", 0)], [AnswerScore(0.0, 0.0)], BILL)
     assert (result.prompts, result.tokens, result.energy_j) == (0, 0, 0.0)
     for name in (
         "upload_rate",
@@ -133,7 +134,7 @@ def test_run_in_which_all_failed_has_totals_of_zero_and_no_rates():
 
 
 def test_prompts_without_reference_are_left_out_of_quality_alone():
-    result = summarise(Row.of("hlm"), HLM, [TextScore(None, None), TextScore(0.5, 0.25)], BILL)
+    result = summarise(Row.of("hlm"), HLM, [AnswerScore(None, None), AnswerScore(0.5, 0.25)], BILL)
     assert (result.prompts, result.bertscore_f1.mean) == (2, 0.5)
 
 
@@ -143,4 +144,4 @@ def test_samples_that_do_not_belong_are_refused():
     with pytest.raises(InvalidRequestError, match="occurs twice"):
         summarise(Row.of("hlm"), [*HLM, HLM[0]], None, BILL)
     with pytest.raises(InvalidRequestError, match="1 scores for 2 samples"):
-        summarise(Row.of("hlm"), HLM, [TextScore(0.5, 0.5)], BILL)
+        summarise(Row.of("hlm"), HLM, [AnswerScore(0.5, 0.5)], BILL)
