@@ -1,24 +1,36 @@
-"""An engine on llama.cpp: one context, one key-value stream for each session, all parts of a forward in one batch."""
+"""An engine on llama.cpp: a key-value stream for each session, all parts of a forward in one batch.
+
+Sessions that send trees move to a second context on the same weights (uihlm_basestation.llama_trees), which is made with the
+first tree; a forward with parts of both kinds is two calls of llama.cpp.
+"""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from uihlm_basestation.engine import Float32Array, Work
+from uihlm_basestation.histories import Histories
+from uihlm_basestation.llama_slots import Slots
+from uihlm_basestation.llama_trees import TreeCaches
 from uihlm_models.errors import ModelError
+from uihlm_models.llama_pool import LlamaPool
 from uihlm_models.llama_runtime import KvType, LlamaRuntime, RuntimeSettings
 from uihlm_models.tokenizer import LlamaTokenizer
-from uihlm_proto.errors import InvalidRequestError
 from uihlm_proto.fingerprint import fingerprint
 
 DEFAULT_MAX_SESSIONS = 4
 DEFAULT_MAX_CONTEXT = 2048
 DEFAULT_BATCH = 512
+
+# Caches of full length that the pool for trees has room for, however many sessions share it.
+_POOL_SESSIONS = 4
+# Cells a session takes there beyond its context: a tree's side branches, and what fell since the last clean-up.
+_POOL_SLACK = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +55,8 @@ class _Run:
 class LlamaEngine:
     """A large model in a GGUF file (`uihlm_basestation.engine.Engine`).
 
-    Any number of sessions may be open; `max_sessions` caches are kept. The one not used for longest makes room, and its
-    session's ids run again when it is next asked for.
+    Any number of sessions may be open; `max_sessions` caches are kept, and as many of sessions that send trees while their
+    pool has room. The one not used for longest makes room, and its session's ids run again when it is next asked for.
 
     Attributes:
         tokenizer: the model's; valid until `close`.
@@ -98,15 +110,17 @@ class LlamaEngine:
         self.max_context = self._runtime.n_ctx
         self.description = f"{path.stem} ({self._runtime.description}, llama.cpp)"
         self._max_sessions = max_sessions
-        self._ids: dict[int, list[int]] = {}
-        self._slots: OrderedDict[int, int] = OrderedDict()  # session → slot; the one used last stands last
-        self._cached: dict[int, int] = {}  # session → positions in its slot
-        self._free_slots = list(range(max_sessions))
+        self._histories = Histories()
+        self._slots = Slots(max_sessions, lambda _, slot: self._runtime.truncate(slot, 0))
+        self._trees: TreeCaches | None = None
+        self._pool_settings = replace(
+            settings, n_ctx=min(max_sessions, _POOL_SESSIONS) * (self.max_context + _POOL_SLACK)
+        )
 
     @property
     def cached_sessions(self) -> frozenset[int]:
         """The sessions whose cache is in memory."""
-        return frozenset(self._slots)
+        return frozenset(self._slots.sessions + (self._trees.sessions if self._trees is not None else []))
 
     def forward(self, work: Sequence[Work]) -> list[Float32Array]:
         """Run every part of `work` and return its raw logits, `[rows, V]` each; see `Engine.forward`.
@@ -119,58 +133,82 @@ class LlamaEngine:
                 more rows than it has new ids, or exceeds the context; or if two parts name one session.
             ModelError: if llama.cpp fails.
         """
-        sessions = {part.session for part in work}
-        if len(sessions) < len(work):
-            raise InvalidRequestError(f"{len(work)} parts name only {len(sessions)} sessions: one part each")
-        for part in work:
-            part.check(len(self._ids.get(part.session, ())), self.max_context, self.vocabulary_size)
-        rows: list[Float32Array] = []
-        for start in range(0, len(work), self._max_sessions):
-            rows.extend(self._run(work[start : start + self._max_sessions]))
-        return rows
+        self._histories.check(work, self.max_context, self.vocabulary_size)
+        to_trees = [part.parents is not None or self._in_trees(part.session) for part in work]
+        streams = [part for part, to_tree in zip(work, to_trees, strict=True) if not to_tree]
+        trees = [part for part, to_tree in zip(work, to_trees, strict=True) if to_tree]
+        rows: dict[int, Float32Array] = {}
+        for start in range(0, len(streams), self._max_sessions):
+            rows |= self._run(self._run_streams, streams[start : start + self._max_sessions])
+        if trees:
+            if self._trees is None:
+                self._trees = TreeCaches(LlamaPool(self._runtime, self._pool_settings), self._max_sessions)
+            for group in self._trees.groups(trees):
+                rows |= self._run(partial(self._run_trees, self._trees), group)
+        return [rows[part.session] for part in work]
 
     def close_session(self, session: int) -> None:
         """Forget a session; unknown ones are ignored."""
-        self._ids.pop(session, None)
-        if session in self._slots:
-            self._drop_cache(session)
+        self._histories.forget(session)
+        self._drop_cache(session)
 
     def close(self) -> None:
         """Free the native memory; the tokenizer is invalid from here on."""
+        if self._trees is not None:
+            self._trees.close()
         self._runtime.close()
 
-    def _run(self, group: Sequence[Work]) -> list[Float32Array]:
-        """Run at most `max_sessions` parts together."""
-        wanted = {part.session for part in group}
-        runs = [self._prepare(part, wanted) for part in group]
+    def _in_trees(self, session: int) -> bool:
+        return self._trees is not None and session in self._trees
+
+    def _drop_cache(self, session: int) -> None:
+        self._slots.drop(session)
+        if self._trees is not None:
+            self._trees.drop(session)
+
+    def _run(
+        self, run: Callable[[Sequence[Work]], list[Float32Array]], group: Sequence[Work]
+    ) -> dict[int, Float32Array]:
+        """Run a group together and remember what it leaves; rows by session."""
         try:
-            self._decode(sorted(runs, key=lambda run: run.slot))
+            rows = run(group)
         except ModelError:
             # Some cells are in, some are not: only the ids are known to be right.
-            for run in runs:
-                self._drop_cache(run.part.session)
+            for part in group:
+                self._drop_cache(part.session)
             raise
-        for run in runs:
-            part = run.part
-            self._ids[part.session] = [*self._ids.get(part.session, ())[: part.keep_len], *part.new_ids]
-            self._cached[part.session] = part.keep_len + len(part.new_ids)
+        for part in group:
+            self._histories.commit(part)
+        return {part.session: own for part, own in zip(group, rows, strict=True)}
+
+    def _run_trees(self, trees: TreeCaches, group: Sequence[Work]) -> list[Float32Array]:
+        """Run parts in the pool, where those that come with a first tree move."""
+        wanted = {part.session for part in group}
+        for part in group:
+            if part.session in self._slots:
+                state = self._runtime.state(self._slots[part.session])
+                trees.adopt(part.session, state, self._slots.cached[part.session], wanted)
+                self._slots.drop(part.session)
+        return trees.run(group, self._histories)
+
+    def _run_streams(self, group: Sequence[Work]) -> list[Float32Array]:
+        """Run at most `max_sessions` parts, each in its session's stream."""
+        wanted = {part.session for part in group}
+        runs = [self._prepare(part, wanted) for part in group]
+        self._decode(sorted(runs, key=lambda run: run.slot))
+        for part in group:
+            self._slots.cached[part.session] = part.keep_len + len(part.new_ids)
         return [run.rows for run in runs]
 
     def _prepare(self, part: Work, wanted: set[int]) -> _Run:
         """Give the session a slot, cut it to what stands, and list what must run."""
-        session = part.session
-        if session not in self._slots:
-            if not self._free_slots:
-                self._drop_cache(next(other for other in self._slots if other not in wanted))
-            self._slots[session] = self._free_slots.pop(0)
-            self._cached[session] = 0
-        self._slots.move_to_end(session)
-        slot = self._slots[session]
-        start = min(part.keep_len, self._cached[session])
-        if start < self._cached[session]:
+        slot = self._slots.take(part.session, wanted)
+        cached = self._slots.cached[part.session]
+        start = min(part.keep_len, cached)
+        if start < cached:
             self._runtime.truncate(slot, start)
-            self._cached[session] = start
-        ids = [*self._ids.get(session, ())[start : part.keep_len], *part.new_ids]
+            self._slots.cached[part.session] = start
+        ids = [*self._histories.kept(part)[start:], *part.new_ids]
         return _Run(part, slot, start, ids, np.empty((part.rows, self.vocabulary_size), np.float32))
 
     def _decode(self, runs: Sequence[_Run]) -> None:
@@ -188,10 +226,3 @@ class LlamaEngine:
             for row in self._runtime.logits():
                 targets[done][:] = row
                 done += 1
-
-    def _drop_cache(self, session: int) -> None:
-        slot = self._slots.pop(session)
-        self._runtime.truncate(slot, 0)
-        self._free_slots.append(slot)
-        self._free_slots.sort()
-        self._cached.pop(session, None)

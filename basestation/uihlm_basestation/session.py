@@ -8,6 +8,7 @@ it was, and it knows nothing of gRPC: requests and responses are protocol messag
 
 from __future__ import annotations
 
+import asyncio
 import enum
 from collections.abc import AsyncIterator
 
@@ -23,6 +24,10 @@ from uihlm_proto.limits import MAX_DRAFTS, PROTOCOL_VERSION
 from uihlm_proto.randomness import KEY_BYTES, Draws
 from uihlm_proto.sampling import Sampling
 from uihlm_proto.v1 import verification_pb2 as pb
+
+
+# Making draws holds the interpreter: the engine's thread must have entered its forward by then.
+_HEAD_START_S = 0.001
 
 
 class State(enum.Enum):
@@ -126,9 +131,7 @@ class Session:
         logits = self._row[np.newaxis] if self._row is not None and not unsent else None
         if run:
             wanted = rows if logits is None else rows - 1
-            forward = self._batcher.submit(Work(self.number, self._ran, run, wanted))
-            prepare(self._draws, self._codec.judge, len(ids), self._engine.vocabulary_size)
-            forwarded = await forward
+            forwarded = await self._forward(run, wanted, self._codec.judge, len(ids))
             logits = forwarded.rows if logits is None else np.concatenate([logits, forwarded.rows])
         assert logits is not None, "with nothing to run, the last row is at hand"
         all_rows = logits
@@ -163,9 +166,7 @@ class Session:
             run = self._ids[self._ran :]
             forwarded: Forwarded | None = None
             if run or self._row is None:
-                forward = self._batcher.submit(Work(self.number, self._ran, run, 1))
-                prepare(self._draws, Judge.COUPLED, len(self._ids), self._engine.vocabulary_size)
-                forwarded = await forward
+                forwarded = await self._forward(run, 1, Judge.COUPLED, len(self._ids))
                 self._row, self._ran = forwarded.rows[-1], len(self._ids)
             token = draw_alone(self._sampling.distribution(self._row), self._draws, len(self._ids))
             self._ids.append(token)
@@ -175,6 +176,16 @@ class Session:
             yield pb.Verdict(round=request.round, token_id=token, last=last, cost=_cost(forwarded))
             if last:
                 return
+
+    async def _forward(self, run: list[int], rows: int, judge: Judge, position: int) -> Forwarded:
+        """Run ids after those that ran, and meanwhile make the draws that judge `position`."""
+        ahead = asyncio.get_running_loop().call_later(
+            _HEAD_START_S, prepare, self._draws, judge, position, self._engine.vocabulary_size
+        )
+        try:
+            return await self._batcher.forward(Work(self.number, self._ran, run, rows))
+        finally:
+            ahead.cancel()
 
     def _check_fit(self, version: int, vocabulary_size: int, fingerprint: bytes) -> None:
         if version != PROTOCOL_VERSION:

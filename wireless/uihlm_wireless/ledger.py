@@ -15,7 +15,7 @@ class RoundBill:
 
     Attributes:
         round: its number.
-        model_bit: the paper's B = V·b_prob a draft; the payload for codecs without a distribution.
+        model_bit: the paper's B = V·b_prob a draft; the payload for codecs that do not send V probabilities.
         payload_bit: codec bytes, skipped ids, audit.
         uplink_wire_bytes: the request on the wire.
         downlink_wire_bytes: its answers on the wire.

@@ -1,6 +1,6 @@
 """What a message weighs, in three counts that are never mixed.
 
-model bits     B = V · b_prob a draft (the paper); the payload for codecs that send no distribution
+model bits     B = V · b_prob a draft (the paper); the payload for `lattice` and `coupled`
 payload bits   codec bytes · 8  +  skipped ids · ⌈log2 V⌉  +  audit bytes · 8
 wire bytes     the protobuf message + 5 (gRPC's length prefix) + 9 a begun 16 KiB (HTTP/2 DATA frame headers)
 
