@@ -1,4 +1,4 @@
-"""Reads one layer's attention weights out of llama.cpp while a graph runs.
+"""Reads attention weights of one layer, or of several, out of llama.cpp while a graph runs.
 
 llama.cpp asks a callback about every tensor of a graph, some thousand times a token; where the answer is yes it
 computes up to that tensor and calls again, and the tensor can be read. Nearly every answer is no, so the callback is a
@@ -52,7 +52,7 @@ class AttentionTap:
 
     Attributes:
         callback: a ctypes function pointer for llama.cpp's `cb_eval`; keep the tap alive as long as the context.
-        captured: whether the last batch's weights were caught.
+        layers: the layers watched, counted from 0.
     """
 
     def __init__(self, layer: int) -> None:
@@ -66,22 +66,26 @@ class AttentionTap:
         # llama.cpp passes (tensor, ask, user data); a C callee may take fewer arguments than it is given, so the
         # dictionary's look-up fits as it is.
         self.callback: Any = ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_void_p)(self._answers.__getitem__)
-        self.captured = False
         self._capture = False
         self._every_row = False
         self._asked = 0
         self._tokens = 0
         self._length = 0
         self._error: Exception | None = None
-        self._buffer: Float32Array = np.empty(0, np.float32)
-        self._weights: Float32Array = np.empty((0, 0, 0), np.float32)
-        self.watch(layer)
+        self._buffers: dict[int, Float32Array] = {}
+        self._weights: dict[int, Float32Array] = {}
+        self.watch((layer,))
 
-    def watch(self, layer: int) -> None:
-        """Watch another layer from the next batch on."""
-        self.layer = layer
-        self._name = f"kq_soft_max-{layer}".encode()
+    def watch(self, layers: tuple[int, ...]) -> None:
+        """Watch these layers, and no others, from the next batch on."""
+        self.layers = layers
+        self._layer_of = {f"kq_soft_max-{layer}".encode(): layer for layer in layers}
         self.forget()
+
+    @property
+    def captured(self) -> bool:
+        """Whether the last batch's weights were caught, of every layer watched, or an error instead."""
+        return self._error is not None or len(self._weights) == len(self.layers)
 
     def forget(self) -> None:
         """Forget every tensor address."""
@@ -97,32 +101,32 @@ class AttentionTap:
         self._every_row = every_row
         self._asked = 0
         self._error = None
-        self.captured = False
+        self._weights.clear()
 
-    def weights(self) -> Float32Array:
-        """Return what was caught, `[head, row, length]`, rows summing to 1: a view, valid until the next batch.
+    def weights(self, layer: int) -> Float32Array:
+        """Return what was caught of a layer, `[head, row, length]`, rows summing to 1: a view, valid until the next batch.
 
         Raises:
             ModelError: if it could not be read, or a row does not sum to 1 over the positions of the sequence.
         """
         if self._error is not None:
-            raise ModelError(
-                f"the attention weights of layer {self.layer} cannot be read: {self._error}"
-            ) from self._error
+            raise ModelError(f"the attention weights of layer {layer} cannot be read: {self._error}") from self._error
+        weights = self._weights[layer]
         # Weight outside the first `length` cells would mean that a cell's index is not its position.
-        sums = self._weights.sum(axis=-1)
+        sums = weights.sum(axis=-1)
         if not np.all(np.abs(sums - 1.0) < _ROW_SUM_TOLERANCE):
             raise ModelError(
-                f"attention rows of layer {self.layer} sum to {sums.min():.4f} … {sums.max():.4f} over {self._length}"
+                f"attention rows of layer {layer} sum to {sums.min():.4f} … {sums.max():.4f} over {self._length}"
                 " positions, not to 1: this model's attention cannot be read by position; use a policy without"
                 " importance"
             )
-        return self._weights
+        return weights
 
     def answer(self, tensor: int) -> bool:
         """Answer llama.cpp about a tensor whose address is not known: asked first, then called back with its data."""
         try:
-            if self._get_name(tensor) != self._name:
+            layer = self._layer_of.get(self._get_name(tensor))
+            if layer is None:
                 self._answers[tensor] = False
                 return False
             if not self._capture:
@@ -130,16 +134,15 @@ class AttentionTap:
             if self._asked != tensor:
                 self._asked = tensor
                 return True
-            self._read(tensor)
+            self._weights[layer] = self._read(tensor, layer)
         # Nothing may leave a callback: llama.cpp would take the missing answer for "stop". `weights` raises it again.
         except Exception as error:
             self._error = error
         self._asked = 0
-        self.captured = True
         return True
 
-    def _read(self, tensor: int) -> None:
-        """Copy the rows wanted; the tensor is `[stream = 1, head, token, cell]` in C order."""
+    def _read(self, tensor: int, layer: int) -> Float32Array:
+        """Copy the rows wanted of a layer; the tensor is `[stream = 1, head, token, cell]` in C order."""
         head = _TensorHead.from_address(tensor)
         cells, tokens, heads, streams = (int(n) for n in head.ne)
         size = 4 * cells * tokens * heads * streams
@@ -154,13 +157,14 @@ class AttentionTap:
         whole = self._every_row or tokens == 1
         rows = tokens if whole else 1
         count = heads * rows * cells
-        if self._buffer.size < count:
-            self._buffer = np.empty(count, np.float32)
-        address = self._buffer.ctypes.data
+        buffer = self._buffers.get(layer)
+        if buffer is None or buffer.size < count:
+            buffer = self._buffers[layer] = np.empty(count, np.float32)
+        address = buffer.ctypes.data
         if whole:
             self._copy(tensor, address, 0, size)
         else:
             for h in range(heads):
                 self._copy(tensor, address + 4 * h * cells, 4 * (h * tokens + tokens - 1) * cells, 4 * cells)
         # llama.cpp rounds the number of cells up: the rest is masked.
-        self._weights = self._buffer[:count].reshape(heads, rows, cells)[:, :, : self._length]
+        return buffer[:count].reshape(heads, rows, cells)[:, :, : self._length]

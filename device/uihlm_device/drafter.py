@@ -20,11 +20,13 @@ class Wants:
         attention: the last token's attention row at the drafter's layer.
         attention_matrix: every row so far, averaged over heads (the `matrix` reading of Eq. 7).
         hidden: the last token's hidden state after the final norm.
+        attention_layers: the last token's attention row at every layer, for calibration.
     """
 
     attention: bool = False
     attention_matrix: bool = False
     hidden: bool = False
+    attention_layers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +40,14 @@ class Record:
         attention_matrix: the same for every row of the sequence, averaged over heads, `[n, n]`, zero above the diagonal;
             None unless asked for.
         hidden: hidden state of the last token, `[d_model]`; None unless asked for.
+        attention_layers: as `attention`, of every layer, `[layer, head, n]`; None unless asked for.
     """
 
     logits: Float32Array
     attention: Float32Array | None = None
     attention_matrix: Float32Array | None = None
     hidden: Float32Array | None = None
+    attention_layers: Float32Array | None = None
 
 
 class Drafter(Protocol):

@@ -55,13 +55,13 @@ def wants(readout: Readout) -> Wants:
 
 
 def preceding(attention: Float32Array) -> Float32Array:
-    """Return weights `[head, n-1]` on the preceding tokens, renormalised, given rows `[head, n]` that end in the own one."""
-    return _normalised(attention[:, :-1])
+    """Return weights on the preceding tokens `[..., n-1]`, renormalised, given rows `[..., n]` that end in the own one."""
+    return _normalised(attention[..., :-1])
 
 
 def _normalised(rows: Float32Array) -> Float32Array:
     """Return rows that sum to 1; one without any weight (a softmax can underflow) stays zero."""
-    mass = rows.sum(axis=1, keepdims=True, dtype=np.float32)
+    mass = rows.sum(axis=-1, keepdims=True, dtype=np.float32)
     normalised = np.zeros_like(rows)
     np.divide(rows, mass, out=normalised, where=mass > 0)
     return normalised

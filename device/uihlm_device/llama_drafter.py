@@ -71,6 +71,8 @@ class LlamaDrafter:
         if attention_matrix and attention_layer is None:
             raise ModelError("an attention matrix needs an attention_layer")
         self._tap = None if attention_layer is None else AttentionTap(attention_layer)
+        # Read only where there is a tap.
+        self._layer = attention_layer or 0
         if kv_type is None:
             kv_type = KvType.BF16 if self._tap is None else KvType.F16
         settings = RuntimeSettings(
@@ -106,7 +108,8 @@ class LlamaDrafter:
         if self._tap is None:
             raise ModelError("this drafter was loaded without attention: load it with an attention_layer")
         self._check_layer(layer)
-        self._tap.watch(layer)
+        self._layer = layer
+        self._tap.watch((layer,))
         if self._matrix is not None:
             self._truncate(0)
 
@@ -140,6 +143,7 @@ class LlamaDrafter:
             attention=self._attention() if wants.attention else None,
             attention_matrix=self._matrix_view() if wants.attention_matrix else None,
             hidden=self._runtime.hidden() if wants.hidden else None,
+            attention_layers=self._every_layer() if wants.attention_layers else None,
         )
 
     def _check(self, keep_len: int, new_ids: Sequence[int], wants: Wants) -> None:
@@ -153,7 +157,7 @@ class LlamaDrafter:
             )
         if min(new_ids) < 0 or max(new_ids) >= self.vocabulary_size:
             raise InvalidRequestError(f"an id is outside the vocabulary of {self.vocabulary_size} tokens")
-        if wants.attention and self._tap is None:
+        if (wants.attention or wants.attention_layers) and self._tap is None:
             raise ModelError("attention was asked for: load the drafter with an attention_layer")
         if wants.attention_matrix and self._matrix is None:
             raise ModelError("the attention matrix was asked for: load the drafter with attention_matrix=True")
@@ -169,8 +173,11 @@ class LlamaDrafter:
         self._runtime.hidden_on(wants.hidden and is_last)
         stop = self._length + len(ids)
         every_row = self._matrix is not None
-        capture = every_row or (wants.attention and is_last)
+        capture = every_row or ((wants.attention or wants.attention_layers) and is_last)
         if self._tap is not None:
+            layers = tuple(range(self.n_layer)) if wants.attention_layers else (self._layer,)
+            if layers != self._tap.layers:
+                self._tap.watch(layers)
             self._tap.begin(len(ids), stop, capture, every_row)
         self._decode(ids, is_last)
         if self._tap is not None and capture:
@@ -181,11 +188,11 @@ class LlamaDrafter:
                 self._decode(ids, is_last)
             if not self._tap.captured:
                 raise ModelError(
-                    f"llama.cpp computes no attention weights at layer {self._tap.layer} of this model: use another"
-                    " layer, or a policy without importance"
+                    f"llama.cpp computes no attention weights at some of the layers {self._tap.layers} of this model: use"
+                    " another layer, or a policy without importance"
                 )
             if self._matrix is not None:
-                self._keep_rows(self._tap.weights(), stop)
+                self._keep_rows(self._tap.weights(self._layer), stop)
         self._length = stop
 
     def _decode(self, ids: Sequence[int], is_last: bool) -> None:
@@ -197,7 +204,11 @@ class LlamaDrafter:
         self._runtime.decode(ids, np.arange(self._length, self._length + len(ids), dtype=np.int32), 0, wanted)
 
     def _attention(self) -> Float32Array | None:
-        return None if self._tap is None else self._tap.weights()[:, -1, :]
+        return None if self._tap is None else self._tap.weights(self._layer)[:, -1, :]
+
+    def _every_layer(self) -> Float32Array | None:
+        tap = self._tap
+        return None if tap is None else np.stack([tap.weights(layer)[:, -1, :] for layer in tap.layers])
 
     def _keep_rows(self, weights: Float32Array, stop: int) -> None:
         """Put the head average of `weights` `[head, row, stop]` into the last rows before `stop`."""

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 _DEFAULT_DEPTH = 0.85
 
 
+def default_layer(depth: int) -> int:
+    """Return the attention layer that is read when none is named, of a model with `depth` layers."""
+    return int(_DEFAULT_DEPTH * depth)
+
+
 @dataclass(frozen=True, slots=True)
 class DrafterSettings:
     """How drafters are loaded.
@@ -119,4 +124,4 @@ class Drafters:
         return self._torch[eager]
 
     def _layer(self, depth: int) -> int:
-        return int(_DEFAULT_DEPTH * depth) if self._settings.layer is None else self._settings.layer
+        return default_layer(depth) if self._settings.layer is None else self._settings.layer

@@ -29,10 +29,12 @@ class _Tap:
         last_row: the last token's weights, `[head, n]`.
         mean_rows: head-averaged rows of every chunk, `[chunk, n]` each; left empty unless `keep_rows`.
         hidden: hidden state of the last token, `[d_model]`.
+        layer_rows: the last token's weights of every layer hooked, in order, `[head, n]` each.
     """
 
     keep_rows: bool
     last_row: Float32Array | None = None
+    layer_rows: list[Float32Array] = field(default_factory=list)
     mean_rows: list[Float32Array] = field(default_factory=list)
     hidden: Float32Array | None = None
 
@@ -42,6 +44,10 @@ class _Tap:
         self.last_row = _normalised(weights[:, -1].cpu().numpy())
         if self.keep_rows:
             self.mean_rows.append(_normalised(weights.mean(0).cpu().numpy()))
+
+    def layer_attention(self, module: Any, inputs: Any, output: Any) -> None:
+        """Forward hook of every layer's self-attention, as `attention`."""
+        self.layer_rows.append(_normalised(output[1][0][:, -1].float().cpu().numpy()))
 
     def hidden_state(self, module: Any, inputs: Any, output: Any) -> None:
         """Forward hook of the decoder stack, whose output is taken after the final norm, `[1, chunk, d_model]`."""
@@ -114,6 +120,10 @@ class TorchDrafter:
             )
         if not 0 <= layer < self.n_layer:
             raise ModelError(f"there is no layer {layer}: the model has layers 0 … {self.n_layer - 1}")
+        self._attention = self._self_attention(layer)
+        self._known_rows = 0
+
+    def _self_attention(self, layer: int) -> Any:
         layers = getattr(self._model.module.get_decoder(), "layers", None)
         attention = getattr(layers[layer], "self_attn", None) if layers is not None else None
         if attention is None:
@@ -121,8 +131,7 @@ class TorchDrafter:
                 f"layer {layer} of {self._model.label} has no self-attention that can be read: use another layer, or a"
                 " policy without importance"
             )
-        self._attention = attention
-        self._known_rows = 0
+        return attention
 
     def forward(self, keep_len: int, new_ids: Sequence[int], wants: Wants = _LOGITS_ONLY) -> Record:
         """Cut the cache to `keep_len` positions, run `new_ids` after them; see `Drafter.forward`.
@@ -150,7 +159,8 @@ class TorchDrafter:
             raise
         self._ids = ids
         matrix = self._extended_matrix(tap.mean_rows, len(ids)) if wants.attention_matrix else None
-        return Record(logits, tap.last_row if wants.attention else None, matrix, tap.hidden)
+        layers = np.stack(tap.layer_rows) if wants.attention_layers else None
+        return Record(logits, tap.last_row if wants.attention else None, matrix, tap.hidden, layers)
 
     def close(self) -> None:
         """Empty the cache; the model itself goes when nothing refers to it."""
@@ -167,13 +177,16 @@ class TorchDrafter:
             )
         if min(new_ids) < 0 or max(new_ids) >= self.vocabulary_size:
             raise InvalidRequestError(f"an id is outside the vocabulary of {self.vocabulary_size} tokens")
-        if (wants.attention or wants.attention_matrix) and self._attention is None:
+        if (wants.attention or wants.attention_matrix or wants.attention_layers) and self._attention is None:
             raise ModelError("attention was asked for: make the drafter with an attention_layer")
 
     def _set_hooks(self, hooks: ExitStack, tap: _Tap, wants: Wants) -> None:
         """Hang `tap` on the modules whose outputs are wanted; leaving `hooks` takes it off."""
         if wants.attention or wants.attention_matrix:
             hooks.callback(self._attention.register_forward_hook(tap.attention).remove)
+        if wants.attention_layers:
+            for layer in range(self.n_layer):
+                hooks.callback(self._self_attention(layer).register_forward_hook(tap.layer_attention).remove)
         if wants.hidden:
             stack = self._model.module.get_decoder()
             hooks.callback(stack.register_forward_hook(tap.hidden_state).remove)

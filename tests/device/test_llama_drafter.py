@@ -215,6 +215,51 @@ def test_another_layer_can_be_watched(tapped):
     np.testing.assert_array_equal(again, before)
 
 
+def test_every_layer_at_once_is_each_layer_watched_alone(tapped, caplog):
+    ids = random_ids(np.random.default_rng(10), 30)
+    everything = Wants(attention=True, attention_layers=True)
+    tapped.forward(0, ids[:-1])
+    with caplog.at_level(logging.DEBUG, logger="uihlm_device.llama_drafter"):
+        record = tapped.forward(29, ids[-1:], everything)
+        layers, row = record.attention_layers, record.attention.copy()
+        assert layers.shape == (tapped.n_layer, tapped.n_head, 30)
+        np.testing.assert_array_equal(row, layers[LAYER])
+        for layer in (0, 11, tapped.n_layer - 1):
+            tapped.watch(layer)
+            np.testing.assert_array_equal(tapped.forward(29, ids[-1:], ATTENTION).attention, layers[layer])
+        tapped.watch(LAYER)
+        # From one to all and back while the graph stays the same.
+        for _ in range(3):
+            np.testing.assert_array_equal(tapped.forward(29, ids[-1:], everything).attention_layers, layers)
+            record = tapped.forward(29, ids[-1:], ATTENTION)
+            np.testing.assert_array_equal(record.attention, row)
+            assert record.attention_layers is None
+    assert "again" not in caplog.text
+
+
+def test_one_stale_layer_of_all_is_noticed(tapped, caplog):
+    ids = random_ids(np.random.default_rng(12), 20)
+    everything = Wants(attention=True, attention_layers=True)
+    tapped.forward(0, ids)
+    expected = tapped.forward(20, [5], everything).attention_layers
+    tap, seen = tapped._tap, []
+    honest = tap.answer
+
+    def note(tensor):
+        seen.append(tensor)
+        return honest(tensor)
+
+    tap.answer = note
+    try:
+        tapped.forward(20, [5], everything)
+    finally:
+        del tap.answer
+    tap._answers[seen[len(seen) // 2]] = False
+    with caplog.at_level(logging.DEBUG, logger="uihlm_device.llama_drafter"):
+        np.testing.assert_array_equal(tapped.forward(20, [5], everything).attention_layers, expected)
+    assert "again" in caplog.text
+
+
 def test_logits_are_a_view(plain):
     record = plain.forward(0, [5, 6])
     assert not record.logits.flags.owndata
@@ -232,7 +277,8 @@ def test_bad_requests_are_refused_and_leave_the_cache_right(plain, reference):
     ):
         with pytest.raises(InvalidRequestError, match=sentence):
             plain.forward(keep, new)
-    for wants in (Wants(attention=True), Wants(attention_matrix=True), Wants(hidden=True)):
+    extras = ("attention", "attention_matrix", "hidden", "attention_layers")
+    for wants in (Wants(**{extra: True}) for extra in extras):
         with pytest.raises(ModelError, match="load the drafter"):
             plain.forward(3, [8], wants)
     got = softmax(plain.forward(3, [8]).logits)

@@ -94,6 +94,20 @@ def test_the_record_is_what_transformers_itself_outputs_for_the_whole_text(tiny,
     np.testing.assert_allclose(record.hidden, output.hidden_states[-1][0, -1].numpy(), atol=1e-5)
 
 
+def test_attention_of_every_layer_is_the_models_own(drafter, tiny):
+    import torch
+
+    ids = list(range(2, 22))
+    record = drafter.forward(0, ids, Wants(attention=True, attention_layers=True))
+    with torch.no_grad():
+        attentions = tiny.module(torch.tensor([ids]), output_attentions=True, use_cache=False).attentions
+    assert record.attention_layers.shape == (LAYERS, HEADS, len(ids))
+    for layer, weights in enumerate(attentions):
+        np.testing.assert_allclose(record.attention_layers[layer], weights[0, :, -1].numpy(), atol=1e-6)
+    np.testing.assert_array_equal(record.attention, record.attention_layers[LAYER])
+    assert drafter.forward(len(ids), [3], Wants(attention=True)).attention_layers is None
+
+
 def test_attention_is_a_float32_row_a_head_over_all_positions_that_sums_to_one(drafter):
     record = drafter.forward(0, list(range(2, 22)), EVERYTHING)
     assert record.attention.shape == (HEADS, 20) and record.attention.dtype == np.float32
