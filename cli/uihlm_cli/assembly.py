@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from uihlm_device.client import Connection, Contract
 from uihlm_device.decoder import Decoder, DecodeSettings
+from uihlm_device.drafter import Drafter
 from uihlm_device.loading import Drafters, DrafterSettings
-from uihlm_device.policies import Mode, PolicySettings, policy
+from uihlm_device.policies import Mode, Policy, PolicySettings, policy
 from uihlm_device.session import Session
 from uihlm_evaluation.runs.configuration import ClockMode, RunConfig
 from uihlm_models.chat_format import ChatFormat
@@ -42,6 +43,8 @@ class Device:
         tokenizer, chat_format: the drafter model's.
         clock, ledger: of its one link.
         decoder: makes a decoder for a policy by name, with the run's knobs or others.
+        drafter_for: gives the drafter that can record what a policy needs.
+        assemble: makes a decoder from a drafter and a policy of the caller's own.
     """
 
     models: Models
@@ -50,6 +53,8 @@ class Device:
     clock: Clock
     ledger: Ledger
     decoder: Callable[[str, PolicySettings, DecodeSettings], Decoder]
+    drafter_for: Callable[[Policy], Drafter]
+    assemble: Callable[[Drafter, Policy, DecodeSettings], Decoder]
 
 
 def find_models(config: RunConfig) -> Models:
@@ -84,6 +89,9 @@ def opened_device(config: RunConfig, server: str | None, timeout_s: float) -> It
 
         def decoder(name: str, rules: PolicySettings, decode: DecodeSettings) -> Decoder:
             rule = policy(name, rules)
+            return assemble(drafters.for_policy(rule), rule, decode)
+
+        def assemble(drafter: Drafter, rule: Policy, decode: DecodeSettings) -> Decoder:
             uplink = codec(config.codec, vocabulary_size)
             contract = Contract(tokenizer_fingerprint, decode.sampling, uplink)
             if rule.mode is not Mode.DEVICE_ALONE:
@@ -93,9 +101,9 @@ def opened_device(config: RunConfig, server: str | None, timeout_s: float) -> It
             def connect() -> Session:
                 return connection().session(contract)
 
-            return Decoder(drafters.for_policy(rule), uplink, rule, decode, clock, ledger, config.timing, connect)
+            return Decoder(drafter, uplink, rule, decode, clock, ledger, config.timing, connect)
 
-        yield Device(models, tokenizer, ChatFormat(tokenizer), clock, ledger, decoder)
+        yield Device(models, tokenizer, ChatFormat(tokenizer), clock, ledger, decoder, drafters.for_policy, assemble)
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ from uihlm_cli.options import (
     model_options,
     rule_options,
 )
+from uihlm_cli.profiles import check_profile
 from uihlm_device.policies import names
 from uihlm_evaluation.runs.configuration import ClockMode, RunConfig
 
@@ -95,6 +96,7 @@ def chat(context: click.Context, /, **values: Any) -> None:
         if interactive:
             click.echo("loading …", err=True)
         with assembly.opened_device(settings.config, values["server"], values["timeout_s"]) as device:
+            check_profile(values, settings.config, device.models)
             view = View(device.tokenizer, Color(values["color"]), interactive)
             loop = Chat(device, settings, view, values["system"])
             target = values["server"] or (device.models.llm.label if device.models.llm else "")

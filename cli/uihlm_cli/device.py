@@ -10,6 +10,7 @@ import click
 # Modules are imported when their command is run, so that `--help` stays quick.
 _COMMANDS = {
     "chat": ("uihlm_cli.chat", "Talk to the split model; every token shows who wrote it."),
+    "calibrate": ("uihlm_cli.calibrate", "Measure a pair: the law of its uncertainty, thresholds, and a profile."),
     "eval": ("uihlm_cli.evaluate", "Run policies over a data set and write a results folder."),
     "report": ("uihlm_cli.report", "Turn a saved run into figures, or print the paper's table beside the model's."),
 }

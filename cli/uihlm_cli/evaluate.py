@@ -127,6 +127,7 @@ def _evaluate(config: RunConfig, dataset: Dataset, output: Path, values: dict[st
     from rich.console import Console
 
     from uihlm_cli.assembly import opened_device
+    from uihlm_cli.profiles import check_profile
     from uihlm_evaluation.quality.metrics import TextMetrics
     from uihlm_evaluation.runs.outcome import ModelFacts, conclude
     from uihlm_evaluation.runs.table import TableFormat, render
@@ -134,6 +135,7 @@ def _evaluate(config: RunConfig, dataset: Dataset, output: Path, values: dict[st
 
     console = Console(stderr=True)
     with opened_device(config, values["server"], values["timeout_s"]) as device:
+        check_profile(values, config, device.models)
         decoders = {
             row.label: device.decoder(row.policy, row.rules, replace(config.decode, gamma=row.gamma))
             for row in config.rows

@@ -19,6 +19,7 @@ from uihlm_device.decoder import DecodeSettings
 from uihlm_device.importance import Readout
 from uihlm_device.policies import PolicySettings
 from uihlm_device.uncertainty import Estimator
+from uihlm_evaluation.calibration.profile import Profile, ProfileError, load_profile
 from uihlm_evaluation.runs.configuration import ClockMode, RunConfig, Selection
 from uihlm_proto.codecs import CODECS
 from uihlm_proto.sampling import Sampling
@@ -88,6 +89,20 @@ def _load_config(context: click.Context, parameter: click.Parameter, value: Path
     return value
 
 
+def _load_profile(context: click.Context, parameter: click.Parameter, value: Path | None) -> Profile | None:
+    """Make the profile's knobs the defaults; flags, environment and the TOML file still win."""
+    if value is None:
+        return None
+    try:
+        loaded = load_profile(value)
+    except ProfileError as error:
+        raise click.BadParameter(f"{error}", context, parameter) from error
+    flags = {option.name for option in context.command.params}
+    knobs = {name: knob for name, knob in loaded.knobs.items() if name in flags}
+    context.default_map = {**knobs, **(context.default_map or {})}
+    return loaded
+
+
 config_option = click.option(
     "--config",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -97,15 +112,19 @@ config_option = click.option(
     help="TOML file with any of these flags as keys (theta_u = 0.5); flags and environment variables win over it.",
 )
 
-selection_options: Callable[[F], F] = _group(
-    _option("--dataset", default="alpaca", help="`alpaca`, or the path of an Alpaca-format JSON or JSONL file."),
-    _option(
-        "--limit", type=click.IntRange(1), help="At most so many prompts.  [default: 100 of alpaca, all of a path]"
-    ),
-    _option("--offset", type=click.IntRange(0), default=0, help="Leave out so many prompts first."),
-    _option("--sample", type=click.IntRange(1), help="Draw so many prompts at random by the seed instead."),
-    _option("--seed", type=int, default=0, help="Seed of every token, and of --sample."),
-)
+
+def selection_group(default_limit: str) -> Callable[[F], F]:
+    """Return the flags that choose prompts; commands differ in how many they take by default."""
+    return _group(
+        _option("--dataset", default="alpaca", help="`alpaca`, or the path of an Alpaca-format JSON or JSONL file."),
+        _option("--limit", type=click.IntRange(1), help=f"At most so many prompts.  [default: {default_limit}]"),
+        _option("--offset", type=click.IntRange(0), default=0, help="Leave out so many prompts first."),
+        _option("--sample", type=click.IntRange(1), help="Draw so many prompts at random by the seed instead."),
+        _option("--seed", type=int, default=0, help="Seed of every token, and of --sample."),
+    )
+
+
+selection_options: Callable[[F], F] = selection_group("100 of alpaca, all of a path")
 
 model_options: Callable[[F], F] = _group(
     _option("--model", default="bundled", help="Drafter: a preset (bundled, paper), a GGUF, a folder, or a hub id."),
@@ -144,6 +163,14 @@ decode_options: Callable[[F], F] = _group(
 )
 
 rule_options: Callable[[F], F] = _group(
+    click.option(
+        "--profile",
+        type=click.Path(exists=True, path_type=Path),
+        is_eager=True,
+        callback=_load_profile,
+        show_envvar=True,
+        help="Profile that `calibrate` wrote, a file or its folder: sets theta-u, layer, k and gamma where nothing else does.",
+    ),
     _option(
         "--theta-u", type=float, default=_DEFAULT.rules.theta_u, help="Policies u, ui: upload above this uncertainty."
     ),
@@ -244,10 +271,6 @@ def link_settings(values: Values) -> LinkSettings:
 
 def run_config(values: Values, policies: tuple[str, ...], selection: Selection = Selection()) -> RunConfig:
     """Return the settings that the flags of all groups say; click.UsageError where two of them exclude each other."""
-    if values["server"] is not None and values["llm"] is not None:
-        raise click.UsageError(
-            "--llm names the LLM of a local base station, and --server names another one: give one of them"
-        )
     link = link_settings(values)
     transmit_w = link.radio.transmit_power_w if link.radio is not None else 0.0
     return RunConfig(
@@ -267,11 +290,21 @@ def run_config(values: Values, policies: tuple[str, ...], selection: Selection =
         timing=TimingProfile(values["draft_time_s"], values["forward_time_s"]),
         joules=JouleProfile(transmit_w, values["device_w"], values["basestation_w"]),
         model=values["model"],
-        llm=None if values["server"] is not None else values["llm"] or default_llm(values["model"]),
+        llm=llm_name(values),
         layer=values["layer"],
         threads=values["threads"],
         backend=values["backend"],
+        profile=None if values["profile"] is None else values["profile"].digest,
     )
+
+
+def llm_name(values: Values) -> str | None:
+    """Return the LLM of the local base station, None where a server is named; click.UsageError where both are."""
+    if values["server"] is not None and values["llm"] is not None:
+        raise click.UsageError(
+            "--llm names the LLM of a local base station, and --server names another one: give one of them"
+        )
+    return None if values["server"] is not None else values["llm"] or default_llm(values["model"])
 
 
 def default_llm(model: str) -> str:

@@ -121,7 +121,8 @@ class Bench:
                 rule = policy(name, rules)
                 return Decoder(self.drafter, uplink, rule, decode, clock, ledger, timing, connect)
 
-            yield assembly.Device(models, tokenizer, ChatFormat(tokenizer), clock, ledger, decoder)
+            none = pytest.fail  # chat makes no decoder of its own
+            yield assembly.Device(models, tokenizer, ChatFormat(tokenizer), clock, ledger, decoder, none, none)
 
     def _llm(self, head: str) -> str:
         return (self.llm_says or self.drafter_says)(head)

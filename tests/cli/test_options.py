@@ -55,7 +55,7 @@ SETTINGS = {
 # The rest: what is run, where it goes, how it looks, and --link, which stands for many.
 ELSEWHERE = {
     "--config", "--dataset", "--limit", "--offset", "--sample", "--seed", "--policy", "--metrics", "--output",
-    "--resume", "--dry-run", "--format", "--timeout-s", "--link",
+    "--resume", "--dry-run", "--format", "--timeout-s", "--link", "--profile",
 }  # fmt: skip
 
 

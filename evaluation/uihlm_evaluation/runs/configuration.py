@@ -67,6 +67,7 @@ class RunConfig:
         decode: how tokens are drawn.
         rules: the knobs of the policies.
         grid: rows of a sweep, which then stand in place of `policies`.
+        profile: SHA-256 of the calibrated profile that knobs were taken from; None without one.
         codec: uplink codec.
         link: the radio link.
         clock: simulated or enforced.
@@ -95,6 +96,7 @@ class RunConfig:
     threads: int = 0
     backend: str | None = None
     grid: tuple[Row, ...] = ()
+    profile: str | None = None
     agreement: bool = False
 
     @property
