@@ -6,26 +6,22 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from fakes import FakeDrafter, FakeEngine, Logits, contextual, mixed, serving
+from fake_pair import AsciiTokenizer, V, Weights, installed
+from fakes import serving
 from uihlm_cli import assembly
 from uihlm_cli.device import main
 from uihlm_device.policies import names
 from uihlm_device.tokens import Origin
 from uihlm_evaluation.quality.metrics import TextScore
 from uihlm_evaluation.runs.configuration import DEFAULT_POLICIES
-from uihlm_models.presets import Role
-from uihlm_models.sources import Kind, ModelSource
 from uihlm_proto.errors import UnavailableError
 
-V = 128
-STOP = 3
 DENSE_BIT = 32 * V
 TIMED = ("--draft-time-s", "0.01", "--forward-time-s", "0.02")
 # What the base station's own stopwatch says: no two runs agree on it, whatever the clock is charged.
@@ -43,89 +39,9 @@ POLICY_FIELDS = {
 }  # fmt: skip
 
 
-class AsciiTokenizer:
-    """Every character is a token; 3 ends a turn."""
-
-    vocabulary_size = V
-    stop_ids = frozenset({STOP})
-    bos_text = eos_text = ""
-    chat_template = "{% for m in messages %}[{{ m.content }}]{% endfor %}{% if add_generation_prompt %}>{% endif %}"
-
-    def encode(self, text: str) -> list[int]:
-        return list(text.encode("ascii"))
-
-    def decode(self, ids: Sequence[int]) -> str:
-        return bytes(i for i in ids if i != STOP).decode("ascii")
-
-    def pieces(self) -> list[str]:
-        return [f"<{i}>" for i in range(V)]
-
-
-def chatty(salt: int) -> Logits:
-    """A model that ends an answer now and then."""
-    logits = contextual(V, salt, window=12)
-
-    def with_stop(ids: Sequence[int]) -> np.ndarray:
-        z = logits(ids)
-        z[STOP] += 3.0
-        return z
-
-    return with_stop
-
-
-class Weights:
-    """What stands where the two models' weights would: everything above them is the real thing."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.before_draft: Callable[[Weights], None] = lambda weights: None
-        self.drafts = 0
-        self.engine_context = self.drafter_context = 4096
-        self.engines: list[FakeEngine] = []
-
-    def resolve(self, model: str, role: Role) -> ModelSource:
-        path = self.folder / f"{role.value}.gguf"
-        path.write_bytes(role.value.encode())
-        return ModelSource(Kind.GGUF, path, f"{model} {role.value}")
-
-    def drafters(self, source: ModelSource, settings: object) -> Weights:
-        return self
-
-    @property
-    def tokenizer(self) -> AsciiTokenizer:
-        return AsciiTokenizer()
-
-    def for_policy(self, rule: object) -> FakeDrafter:
-        weights = self
-
-        class Drafter(FakeDrafter):
-            max_context = weights.drafter_context
-
-            def forward(self, *arguments, **named):
-                weights.drafts += 1
-                weights.before_draft(weights)
-                return super().forward(*arguments, **named)
-
-        return Drafter(chatty(1), V, [STOP])
-
-    def engine(self, *unused: object) -> FakeEngine:
-        engine = FakeEngine(mixed(chatty(1), chatty(2), 0.4), V, [STOP])
-        engine.max_context = self.engine_context
-        self.engines.append(engine)
-        return engine
-
-
 @pytest.fixture(autouse=True)
 def weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Weights:
-    """Fake weights, and a working directory of the test's own."""
-    (tmp_path / "weights").mkdir()
-    (tmp_path / "here").mkdir()
-    weights = Weights(tmp_path / "weights")
-    monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.setattr(assembly, "resolve", weights.resolve)
-    monkeypatch.setattr(assembly, "Drafters", weights.drafters)
-    monkeypatch.setattr("uihlm_basestation.loading.load_engine", weights.engine)
-    return weights
+    return installed(monkeypatch, tmp_path)
 
 
 PROMPTS = [
@@ -180,7 +96,7 @@ def by_policy(folder: str = "run") -> dict[str, dict]:
 def test_folder_holds_one_line_a_sample_and_one_a_token(prompts):
     done("--dataset", prompts)
     assert sorted(path.name for path in Path("run").iterdir()) == [
-        "results.json", "rounds.jsonl", "run.json", "samples.jsonl", "table.md",
+        "results.json", "rounds.jsonl", "run.json", "samples.jsonl", "scores.jsonl", "table.md",
     ]  # fmt: skip
     samples, rounds = lines("run/samples.jsonl"), lines("run/rounds.jsonl")
     # Prompts are the outer loop; policies come in the order asked for.

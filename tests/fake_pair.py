@@ -1,0 +1,101 @@
+"""What stands where a pair's weights would, for commands under test: everything above the weights is the real thing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fakes import FakeDrafter, FakeEngine, Logits, contextual, mixed
+from uihlm_cli import assembly
+from uihlm_models.presets import Role
+from uihlm_models.sources import Kind, ModelSource
+
+V = 128
+STOP = 3
+
+
+class AsciiTokenizer:
+    """Every character is a token; 3 ends a turn."""
+
+    vocabulary_size = V
+    stop_ids = frozenset({STOP})
+    bos_text = eos_text = ""
+    chat_template = "{% for m in messages %}[{{ m.content }}]{% endfor %}{% if add_generation_prompt %}>{% endif %}"
+
+    def encode(self, text: str) -> list[int]:
+        return list(text.encode("ascii"))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return bytes(i for i in ids if i != STOP).decode("ascii")
+
+    def pieces(self) -> list[str]:
+        return [f"<{i}>" for i in range(V)]
+
+
+def chatty(salt: int) -> Logits:
+    """A model that ends an answer now and then."""
+    logits = contextual(V, salt, window=12)
+
+    def with_stop(ids: Sequence[int]) -> np.ndarray:
+        z = logits(ids)
+        z[STOP] += 3.0
+        return z
+
+    return with_stop
+
+
+class Weights:
+    """What stands where the two models' weights would: everything above them is the real thing."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.before_draft: Callable[[Weights], None] = lambda weights: None
+        self.drafts = 0
+        self.engine_context = self.drafter_context = 4096
+        self.engines: list[FakeEngine] = []
+
+    def resolve(self, model: str, role: Role) -> ModelSource:
+        path = self.folder / f"{role.value}.gguf"
+        path.write_bytes(role.value.encode())
+        return ModelSource(Kind.GGUF, path, f"{model} {role.value}")
+
+    def drafters(self, source: ModelSource, settings: object) -> Weights:
+        return self
+
+    @property
+    def tokenizer(self) -> AsciiTokenizer:
+        return AsciiTokenizer()
+
+    def for_policy(self, rule: object) -> FakeDrafter:
+        weights = self
+
+        class Drafter(FakeDrafter):
+            max_context = weights.drafter_context
+
+            def forward(self, *arguments, **named):
+                weights.drafts += 1
+                weights.before_draft(weights)
+                return super().forward(*arguments, **named)
+
+        return Drafter(chatty(1), V, [STOP])
+
+    def engine(self, *unused: object) -> FakeEngine:
+        engine = FakeEngine(mixed(chatty(1), chatty(2), 0.4), V, [STOP])
+        engine.max_context = self.engine_context
+        self.engines.append(engine)
+        return engine
+
+
+def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Weights:
+    """Put fake weights in place of all others, and make a working directory of the test's own."""
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "here").mkdir()
+    weights = Weights(tmp_path / "weights")
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(assembly, "resolve", weights.resolve)
+    monkeypatch.setattr(assembly, "Drafters", weights.drafters)
+    monkeypatch.setattr("uihlm_basestation.loading.load_engine", weights.engine)
+    return weights
