@@ -21,7 +21,8 @@ from uihlm_device.policies import PolicySettings
 from uihlm_device.uncertainty import Estimator
 from uihlm_evaluation.calibration.profile import Profile, ProfileError, load_profile
 from uihlm_evaluation.runs.configuration import ClockMode, RunConfig, Selection
-from uihlm_proto.codecs import CODECS
+from uihlm_proto.codecs import CODECS, canonical_name
+from uihlm_proto.errors import InvalidRequestError
 from uihlm_proto.sampling import Sampling
 from uihlm_wireless.channel import RadioLink
 from uihlm_wireless.energy import JouleProfile
@@ -61,6 +62,14 @@ def _option(*names: str, help: str, **settings: Any) -> Callable[[F], F]:
 
 def _choice(names: type[Any]) -> click.Choice[Any]:
     return click.Choice([member.value for member in names])
+
+
+def _codec_name(value: str) -> str:
+    """Return a codec's name with every parameter spelled out, so that a run's settings say what the defaults were."""
+    try:
+        return canonical_name(value)
+    except InvalidRequestError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 def _load_config(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
@@ -153,7 +162,13 @@ decode_options: Callable[[F], F] = _group(
         help="Keep the likeliest tokens of this mass.",
     ),
     _option("--max-tokens", type=click.IntRange(1), default=_DEFAULT.decode.max_tokens, help="Longest answer, tokens."),
-    _option("--codec", type=click.Choice(sorted(CODECS)), default=_DEFAULT.codec, help="Uplink codec."),
+    _option(
+        "--codec",
+        type=_codec_name,
+        metavar="NAME",
+        default=_DEFAULT.codec,
+        help=f"Uplink codec: {', '.join(CODECS)}; lattice:k=16,l=128 and lattice:tv=0.05,alpha=0.1 set its grid.",
+    ),
     _option(
         "--estimator",
         type=_choice(Estimator),
