@@ -142,7 +142,7 @@ def test_a_fixed_forward_overrides_the_measured_one_but_where_nothing_ran_there_
     upload(session, 2, now=10.0)
     assert verdict_at(session, 2, forward_s=0.3) == pytest.approx(13.0)
     upload(session, 3, now=20.0)
-    assert verdict_at(session, 3, forward_s=0.0, idle=True) == pytest.approx(21.0)
+    assert verdict_at(session, 3, forward_s=0.0, positions=0) == pytest.approx(21.0)
 
 
 @pytest.mark.parametrize(("clock", "expected"), [(SimulatedClock(), 1.5), (EnforcedClock(), 4.5)])

@@ -41,3 +41,10 @@ def test_times_that_cannot_be_are_refused():
     for draft_s, round_s in ((0.0, 1.0), (1.0, -1.0)):
         with pytest.raises(InvalidRequestError):
             Eq3(draft_s, round_s)
+
+
+def test_a_fixed_forward_grows_with_its_positions_and_costs_nothing_where_none_ran():
+    fixed = TimingProfile(forward_s=0.5, position_s=0.25)
+    assert [fixed.charged_s(9.0, positions) for positions in (1, 2, 5)] == [0.5, 0.75, 1.5]
+    assert fixed.charged_s(0.0, 0) == 0.0
+    assert TimingProfile(position_s=0.25).charged_s(9.0, 5) == 9.0, "measured"

@@ -19,7 +19,7 @@ import grpc.aio
 
 from uihlm_proto.codecs import Codec, codec
 from uihlm_proto.errors import InvalidRequestError, ProtocolError
-from uihlm_proto.v1.verification_pb2 import VerifyRequest, VerifyResponse
+from uihlm_proto.v1.verification_pb2 import Cost, VerifyRequest, VerifyResponse
 from uihlm_wireless.ledger import Ledger
 from uihlm_wireless.link import Link, Session
 from uihlm_wireless.meter import upload_model_bit, upload_payload_bit, wire_bytes
@@ -175,12 +175,14 @@ class _Stream:
         if kind == "ready":
             ready = response.ready
             round_ = ready.round
-            arrived_at, bill = self._session.ready(round_, weight, ready.cost.forward_s, ready.cost.queue_s)
+            arrived_at, bill = self._session.ready(
+                round_, weight, ready.cost.forward_s, ready.cost.queue_s, positions=_positions(ready.cost)
+            )
         elif kind == "verdict":
             verdict = response.verdict
             round_ = verdict.round
             arrived_at, bill = self._session.verdict(
-                round_, weight, verdict.cost.forward_s, verdict.cost.queue_s, idle=verdict.cost.forwards == 0
+                round_, weight, verdict.cost.forward_s, verdict.cost.queue_s, positions=_positions(verdict.cost)
             )
         else:
             raise ProtocolError("the base station sent an empty answer: it speaks another protocol")
@@ -193,3 +195,8 @@ class _Stream:
         clock = self._link.clock
         while not clock.simulated and (rest_s := at - clock.now()) > 0.0:
             await asyncio.sleep(rest_s)
+
+
+def _positions(cost: Cost) -> int:
+    """Return the positions of the forward behind an answer; 0 where there was none."""
+    return max(1, cost.positions) if cost.forwards else 0

@@ -118,12 +118,14 @@ class Session:
         )
         return self._arrival_at[round]
 
-    def ready(self, round: int, wire_bytes: int, forward_s: float, queue_s: float = 0.0) -> tuple[float, RoundBill]:
+    def ready(
+        self, round: int, wire_bytes: int, forward_s: float, queue_s: float = 0.0, *, positions: int = 1
+    ) -> tuple[float, RoundBill]:
         """Take the answer to Open; return when it reaches the device, and what it cost. `forward_s` is the prefill."""
-        return self._answer(round, wire_bytes, forward_s, queue_s, idle=False)
+        return self._answer(round, wire_bytes, forward_s, queue_s, positions)
 
     def verdict(
-        self, round: int, wire_bytes: int, forward_s: float, queue_s: float = 0.0, *, idle: bool = False
+        self, round: int, wire_bytes: int, forward_s: float, queue_s: float = 0.0, *, positions: int = 1
     ) -> tuple[float, RoundBill]:
         """Take an answer to an upload; return when it reaches the device, and what it cost.
 
@@ -132,16 +134,16 @@ class Session:
             wire_bytes: the answer's.
             forward_s: LLM forward as measured; a fixed timing profile overrides it.
             queue_s: wait for the engine as measured; counts under an enforced clock alone.
-            idle: the LLM ran nothing for it (a stale upload, or a row left from the prefill): no forward is charged,
-                whatever the profile says.
+            positions: what the forward ran; 0 where the LLM ran nothing for it (a stale upload, or a row left from the
+                prefill): then no forward is charged, whatever the profile says.
 
         Raises:
             ProtocolError: for a round never sent, or a reported time that is negative or not finite.
         """
-        return self._answer(round, wire_bytes, forward_s, queue_s, idle)
+        return self._answer(round, wire_bytes, forward_s, queue_s, positions)
 
     def _answer(
-        self, round: int, wire_bytes: int, forward_s: float, queue_s: float, idle: bool
+        self, round: int, wire_bytes: int, forward_s: float, queue_s: float, positions: int
     ) -> tuple[float, RoundBill]:
         for name, seconds in (("forward_s", forward_s), ("queue_s", queue_s)):
             if not (math.isfinite(seconds) and seconds >= 0.0):
@@ -149,8 +151,7 @@ class Session:
                     f"the base station reports {name} = {seconds} for round {round}: expected 0 or more"
                 )
         arrival_at = self.arrival_at(round)
-        timing = self._link.timing
-        charged_s = forward_s if timing.forward_s is None or idle else timing.forward_s
+        charged_s = self._link.timing.charged_s(forward_s, positions)
         waited_s = 0.0 if self._link.clock.simulated else queue_s
         self._basestation_free_at = max(arrival_at + waited_s, self._basestation_free_at) + charged_s
         downlink_s = self._link.settings.downlink_airtime_s(8 * wire_bytes)

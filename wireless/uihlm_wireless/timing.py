@@ -19,7 +19,8 @@ class TimingProfile:
 
     Attributes:
         draft_s: seconds a drafter step; None is measured.
-        forward_s: seconds an answer's LLM forward; None is what the base station measured.
+        forward_s: seconds an answer's LLM forward over one position; None is what the base station measured.
+        position_s: seconds of each further position of a forward; without a fixed `forward_s` it says nothing.
 
     Raises:
         InvalidRequestError: for a time that is negative or not finite.
@@ -27,12 +28,19 @@ class TimingProfile:
 
     draft_s: float | None = None
     forward_s: float | None = None
+    position_s: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("draft_s", "forward_s"):
+        for name in ("draft_s", "forward_s", "position_s"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value >= 0.0):
                 raise InvalidRequestError(f"{name} must be a finite number of seconds of at least 0, got {value}")
+
+    def charged_s(self, measured_s: float, positions: int) -> float:
+        """Return what a forward over so many positions is charged; without any the LLM ran nothing, whatever the profile."""
+        if self.forward_s is None or positions == 0:
+            return measured_s
+        return self.forward_s + self.position_s * (positions - 1)
 
 
 MEASURED = TimingProfile()
