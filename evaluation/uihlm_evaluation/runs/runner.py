@@ -120,7 +120,7 @@ def run(
             other prompts.
         UnavailableError: if the base station cannot be reached; what was done so far is on disk.
     """
-    done = _prepare(output, config, Dataset(tuple(examples), "").digest, resume)
+    done = prepare(output, config, Dataset(tuple(examples), "").digest, resume)
     finished = {(sample.policy, sample.prompt) for sample in done}
     total = len(examples) * len(config.rows)
     with SampleWriter(output / SAMPLES) as samples, RoundWriter(output / ROUNDS) as rounds:
@@ -128,7 +128,7 @@ def run(
             for name in (row.label for row in config.rows):
                 if (name, example.index) in finished:
                     continue
-                sample, records = _answer(bench, name, example, config)
+                sample, records = answer(bench, name, example, config)
                 for record in records:
                     rounds.append(RoundLine.of(name, example.index, record))
                 rounds.flush()
@@ -138,7 +138,12 @@ def run(
     return done
 
 
-def _prepare(output: Path, config: RunConfig, prompts: str, resume: bool) -> list[Sample]:
+def prepare(output: Path, config: RunConfig, prompts: str, resume: bool) -> list[Sample]:
+    """Make the folder of a run, or check that it holds this one; return what is done, and cut rounds of what is not.
+
+    Raises:
+        InvalidRequestError: if it holds a run and `resume` is off, or one with other settings or other prompts.
+    """
     settings = output / RUN
     if settings.exists():
         if not resume:
@@ -162,12 +167,17 @@ def _prepare(output: Path, config: RunConfig, prompts: str, resume: bool) -> lis
         keep_rounds(output / ROUNDS, {(sample.policy, sample.prompt) for sample in done})
         return done
     output.mkdir(parents=True, exist_ok=True)
-    header = {"digest": config.digest(), "prompts": prompts, "config": config.to_dict()}
-    settings.write_text(json.dumps(header, indent=1), encoding="utf-8")
+    write_header(output, config, prompts)
     return []
 
 
-def _answer(bench: Bench, name: str, example: Example, config: RunConfig) -> tuple[Sample, list[TokenRecord]]:
+def write_header(output: Path, config: RunConfig, prompts: str) -> None:
+    """Write `run.json`: the settings and the hash of the prompts."""
+    header = {"digest": config.digest(), "prompts": prompts, "config": config.to_dict()}
+    (output / RUN).write_text(json.dumps(header, indent=1), encoding="utf-8")
+
+
+def answer(bench: Bench, name: str, example: Example, config: RunConfig) -> tuple[Sample, list[TokenRecord]]:
     """Answer one prompt under one policy; a failure that only concerns this prompt becomes its sample's error."""
     decoder = bench.decoders[name]
     conversation = Conversation(session_key(config.selection.seed, example.index))

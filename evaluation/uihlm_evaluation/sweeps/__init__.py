@@ -1,0 +1,1 @@
+"""Many rows over the same prompts: the grid, its controls, and how they run side by side."""

@@ -1,0 +1,130 @@
+"""What compute takes on this machine, measured alone: what rows that run side by side are charged.
+
+    draft    mean seconds a drafted token, for each kind of row (what its policy needs costs time)
+    forward  a + b·(positions − 1) seconds, least squares over the LLM's forwards
+
+Two computations at once slow each other down, and work that rows share is done once; neither may show in a row's seconds. So a
+few prompts are answered first with nothing beside them, and every row is charged what was measured then.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from uihlm_device.policies import Mode, policy
+from uihlm_device.tokens import TokenRecord
+from uihlm_evaluation.prompts.datasets import Example
+from uihlm_evaluation.runs.rows import Row
+from uihlm_evaluation.runs.samples import Sample
+from uihlm_proto.errors import InvalidRequestError
+from uihlm_wireless.timing import TimingProfile
+
+# Prompts answered alone: forwards of many lengths come up within the first.
+PROMPTS = 2
+
+# The last token's own draft is not what the prompt's prefill took: that is charged as any other draft.
+_FIRST = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ComputeTimes:
+    """Seconds measured alone.
+
+    Attributes:
+        draft_s: label of a row → seconds a draft.
+        forward_s: seconds an LLM forward over one position.
+        position_s: seconds of each further position.
+    """
+
+    draft_s: Mapping[str, float]
+    forward_s: float
+    position_s: float
+
+    def of(self, row: Row) -> TimingProfile:
+        """Return what a row is charged; one added later is charged as its like."""
+        known = self.draft_s.get(row.label)
+        if known is None:
+            known = self.draft_s[_kind(row)]
+        return TimingProfile(known, self.forward_s, self.position_s)
+
+    @classmethod
+    def fixed(cls, rows: Sequence[Row], draft_s: float, forward_s: float, position_s: float) -> ComputeTimes:
+        """Return times that somebody else knows, one draft time for every row."""
+        return cls({key: draft_s for row in rows for key in (row.label, _kind(row))}, forward_s, position_s)
+
+    def write(self, path: Path) -> None:
+        """Write the times as JSON."""
+        path.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> ComputeTimes:
+        """Read what `write` wrote; InvalidRequestError if it is something else."""
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise InvalidRequestError(
+                f"{path} does not hold the compute times of a sweep ({error}): name another --output"
+            ) from error
+
+
+def _kind(row: Row) -> str:
+    """Return a name shared by rows whose drafts cost the same."""
+    return f"kind {policy(row.policy, row.rules).needs.value}"
+
+
+def measure(
+    rows: Sequence[Row],
+    examples: Sequence[Example],
+    answer: Callable[[str, Example], tuple[Sample, list[TokenRecord]]],
+    on_answer: Callable[[int, int], None],
+) -> ComputeTimes:
+    """Answer the first prompts under one row of each kind, alone, and return what compute took.
+
+    Args:
+        rows: of the sweep.
+        examples: its prompts.
+        answer: answers a prompt under the row of a label, nothing shared and nothing else running.
+        on_answer: told (answers done, answers in all).
+
+    Raises:
+        InvalidRequestError: if every answer failed, so that there is nothing to go by.
+    """
+    kinds: dict[str, Row] = {}
+    for row in rows:
+        if policy(row.policy, row.rules).mode is not Mode.LLM_ALONE:
+            kinds.setdefault(_kind(row), row)
+    asking = [row for row in rows if policy(row.policy, row.rules).mode is Mode.LLM_ALONE][:1]
+    timed = [*kinds.values(), *asking]
+    chosen = examples[:PROMPTS]
+    draft_s: dict[str, list[float]] = {kind: [] for kind in kinds}
+    forwards: list[tuple[int, float]] = []
+    failure: str | None = None
+    for number, (row, example) in enumerate((row, example) for row in timed for example in chosen):
+        sample, records = answer(row.label, example)
+        failure = sample.error or failure
+        draft_s.setdefault(_kind(row), []).extend(record.draft_s for record in records[_FIRST:])
+        forwards += [(r.llm_positions, r.forward_s) for r in records if r.llm_forwards == 1 and r.forward_s > 0.0]
+        on_answer(number + 1, len(timed) * len(chosen))
+    means = {kind: float(np.mean(seconds)) for kind, seconds in draft_s.items() if seconds}
+    if set(kinds) - set(means):
+        raise InvalidRequestError(f"no answer to the first prompts, so nothing to time: {failure}")
+    forward_s, position_s = _line(forwards)
+    by_label = {row.label: means.get(_kind(row), 0.0) for row in rows}
+    return ComputeTimes({**means, **by_label}, forward_s, position_s)
+
+
+def _line(forwards: Sequence[tuple[int, float]]) -> tuple[float, float]:
+    """Return (seconds of one position, seconds a further one) by least squares; (0, 0) without forwards."""
+    if not forwards:
+        return 0.0, 0.0
+    further = np.array([positions - 1 for positions, _ in forwards], np.float64)
+    seconds = np.array([taken for _, taken in forwards])
+    if np.ptp(further) == 0.0:
+        return float(seconds.mean()), 0.0
+    slope, start = np.polyfit(further, seconds, 1)
+    return max(0.0, float(start)), max(0.0, float(slope))
