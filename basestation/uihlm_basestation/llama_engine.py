@@ -111,7 +111,7 @@ class LlamaEngine:
         self.description = f"{path.stem} ({self._runtime.description}, llama.cpp)"
         self._max_sessions = max_sessions
         self._histories = Histories()
-        self._slots = Slots(max_sessions, lambda _, slot: self._runtime.truncate(slot, 0))
+        self._slots = Slots(max_sessions)
         self._trees: TreeCaches | None = None
         self._pool_settings = replace(
             settings, n_ctx=min(max_sessions, _POOL_SESSIONS) * (self.max_context + _POOL_SLACK)
@@ -129,8 +129,8 @@ class LlamaEngine:
         same work can be asked again.
 
         Raises:
-            InvalidRequestError: if a part has no new ids or ids out of range, keeps more than the session has, wants
-                more rows than it has new ids, or exceeds the context; or if two parts name one session.
+            InvalidRequestError: what `Work.check` refuses, a path the session's last tree does not have, or two parts of
+                one session.
             ModelError: if llama.cpp fails.
         """
         self._histories.check(work, self.max_context, self.vocabulary_size)
@@ -161,8 +161,13 @@ class LlamaEngine:
     def _in_trees(self, session: int) -> bool:
         return self._trees is not None and session in self._trees
 
+    def _drop_stream(self, session: int) -> None:
+        if session in self._slots:
+            self._runtime.truncate(self._slots[session], 0)
+            self._slots.release(session)
+
     def _drop_cache(self, session: int) -> None:
-        self._slots.drop(session)
+        self._drop_stream(session)
         if self._trees is not None:
             self._trees.drop(session)
 
@@ -186,9 +191,8 @@ class LlamaEngine:
         wanted = {part.session for part in group}
         for part in group:
             if part.session in self._slots:
-                state = self._runtime.state(self._slots[part.session])
-                trees.adopt(part.session, state, self._slots.cached[part.session], wanted)
-                self._slots.drop(part.session)
+                trees.adopt(part.session, self._slots[part.session], self._slots.cached[part.session], wanted)
+                self._drop_stream(part.session)
         return trees.run(group, self._histories)
 
     def _run_streams(self, group: Sequence[Work]) -> list[Float32Array]:
@@ -202,7 +206,9 @@ class LlamaEngine:
 
     def _prepare(self, part: Work, wanted: set[int]) -> _Run:
         """Give the session a slot, cut it to what stands, and list what must run."""
-        slot = self._slots.take(part.session, wanted)
+        if (other := self._slots.crowded_out(part.session, wanted)) is not None:
+            self._drop_stream(other)
+        slot = self._slots.take(part.session)
         cached = self._slots.cached[part.session]
         start = min(part.keep_len, cached)
         if start < cached:

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from uihlm_basestation.engine import Float32Array, Work
+from uihlm_basestation.histories import Histories
 from uihlm_models.errors import ModelError
 from uihlm_models.torch_runtime import TorchModel
-from uihlm_proto.errors import InvalidRequestError
+from uihlm_models.torch_tree import keep_path, run_tree
 from uihlm_proto.fingerprint import fingerprint
 
 DEFAULT_MAX_SESSIONS = 16
@@ -59,7 +60,7 @@ class TorchEngine:
         self.stop_ids = model.stop_ids
         self.max_context = min(max_context or model.context_length, model.context_length)
         self.description = model.description
-        self._ids: dict[int, list[int]] = {}
+        self._histories = Histories()
         self._caches: OrderedDict[int, Any] = OrderedDict()  # the one used last stands last
 
     @property
@@ -74,28 +75,25 @@ class TorchEngine:
         be asked again.
 
         Raises:
-            InvalidRequestError: if a part has no new ids or ids out of range, keeps more than the session has, wants
-                more rows than it has new ids, or exceeds the context; or if two parts name one session.
+            InvalidRequestError: what `Work.check` refuses, a path the session's last tree does not have, or two parts of
+                one session.
+            ModelError: if the model cannot run a tree.
         """
-        sessions = {part.session for part in work}
-        if len(sessions) < len(work):
-            raise InvalidRequestError(f"{len(work)} parts name only {len(sessions)} sessions: one part each")
-        for part in work:
-            part.check(len(self._ids.get(part.session, ())), self.max_context, self.vocabulary_size)
+        self._histories.check(work, self.max_context, self.vocabulary_size)
         return [self._run(part) for part in work]
 
     def close_session(self, session: int) -> None:
         """Forget a session; unknown ones are ignored."""
-        self._ids.pop(session, None)
+        self._histories.forget(session)
         self._caches.pop(session, None)
 
     def close(self) -> None:
         """Forget every session; the model itself goes when nothing refers to it."""
-        self._ids.clear()
+        self._histories.clear()
         self._caches.clear()
 
     def _run(self, part: Work) -> Float32Array:
-        ids = [*self._ids.get(part.session, ())[: part.keep_len], *part.new_ids]
+        history, kept = self._histories[part.session], self._histories.kept(part)
         # Out of the table while it runs: a forward that fails leaves layers of different lengths, not to be kept.
         cache = self._caches.pop(part.session, None)
         if cache is None:
@@ -103,9 +101,14 @@ class TorchEngine:
                 self._caches.popitem(last=False)
             cache, start = self._model.new_cache(), 0
         else:
+            if history.parents:
+                keep_path(cache, len(history.ids), part.path)
             self._model.cut(cache, part.keep_len)
             start = part.keep_len
-        logits = self._model.run(cache, ids[start:], part.rows)
-        self._ids[part.session] = ids
+        if part.parents is None:
+            logits = self._model.run(cache, [*kept[start:], *part.new_ids], part.rows)
+        else:
+            logits = run_tree(self._model, cache, kept[start:], part.new_ids, part.parents, part.rows)
+        self._histories.commit(part)
         self._caches[part.session] = cache
         return logits

@@ -6,12 +6,16 @@ import ctypes
 import logging
 import os
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from uihlm_models.errors import ModelError
 
 _ERROR_LEVEL = 3
+
+# Beyond this, threads wait for each other more than they compute on the small matrices of one token.
+_MAX_DEFAULT_THREADS = 16
 
 logger = logging.getLogger(__name__)
 _recent_errors: deque[str] = deque(maxlen=3)
@@ -94,6 +98,13 @@ def forget_errors() -> None:
 def recent_errors() -> str:
     """Return what llama.cpp said went wrong since `forget_errors`."""
     return "; ".join(_recent_errors) or "no reason given"
+
+
+def default_threads() -> int:
+    """Return how many threads a model takes by default: the cores this process may use, 16 at most."""
+    affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+    return min(cores, _MAX_DEFAULT_THREADS)
 
 
 def _log(level: int, text: bytes, _user_data: object) -> None:

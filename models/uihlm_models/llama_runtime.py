@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import enum
-import os
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -20,13 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from uihlm_models.errors import ModelError
-from uihlm_models.llama_library import forget_errors, library, load_model, recent_errors
+from uihlm_models.llama_library import default_threads, forget_errors, library, load_model, recent_errors
 from uihlm_models.tokenizer import LlamaTokenizer
 
 Float32Array = npt.NDArray[np.float32]
-
-# Beyond this, threads wait for each other more than they compute on the small matrices of one token.
-_MAX_DEFAULT_THREADS = 16
 
 
 class KvType(enum.Enum):
@@ -59,6 +55,7 @@ class RuntimeSettings:
         gpu_layers: blocks put on a GPU, if the library was built for one; -1 puts all.
         flash_attention: fused attention; off materialises the attention weights, which a callback can then read.
         kv_type: how the key-value cache is stored.
+        unified: one pool of `n_ctx` cells for all sequences, which may then share cells; off gives each its own stream.
         embeddings: whether hidden states can be asked for.
         cb_eval: a ctypes function pointer llama.cpp asks about every tensor of a graph; None for full speed.
     """
@@ -70,6 +67,7 @@ class RuntimeSettings:
     gpu_layers: int = -1
     flash_attention: bool = True
     kv_type: KvType = KvType.F16
+    unified: bool = False
     embeddings: bool = False
     cb_eval: Any = None
 
@@ -97,28 +95,30 @@ class LlamaRuntime:
 
     def __init__(self, path: Path, settings: RuntimeSettings = _DEFAULTS) -> None:
         lib = library()
-        self._lib = lib
         model = load_model(path, settings.gpu_layers)
         try:
-            self._context = _new_context(lib, model, path, settings)
+            context = new_context(lib, model, path, settings)
         except ModelError:
             lib.llama_model_free(model)
             raise
+        self._start(lib, model, context, path, settings)
+
+    def _start(
+        self, lib: Any, model: Any, context: Any, path: Path, settings: RuntimeSettings, owned: bool = True
+    ) -> None:
+        self._lib, self._model, self._context, self._path = lib, model, context, path
+        self._free = weakref.finalize(self, _free, lib, context, model if owned else None)
         # Held for as long as the context may call it.
         self._cb_eval = settings.cb_eval
-        self._free = weakref.finalize(self, _free, lib, self._context, model)
         self._memory = lib.llama_get_memory(self._context)
         self.tokenizer = LlamaTokenizer(model)
         self.vocabulary_size = self.tokenizer.vocabulary_size
         self.n_ctx = int(lib.llama_n_ctx_seq(self._context))
-        self.n_batch = settings.n_batch
-        self.n_seq_max = settings.n_seq_max
-        self.n_layer = int(lib.llama_model_n_layer(model))
-        self.n_head = int(lib.llama_model_n_head(model))
+        self.n_batch, self.n_seq_max = settings.n_batch, settings.n_seq_max
+        self.n_layer, self.n_head = int(lib.llama_model_n_layer(model)), int(lib.llama_model_n_head(model))
         self.d_model = int(lib.llama_model_n_embd(model))
         self.description = _description(lib, model)
-        self._embeddings_allowed = settings.embeddings
-        self._embeddings_on = False
+        self._embeddings_allowed, self._embeddings_on = settings.embeddings, False
         self._outputs = 0
         self._make_batch(settings.n_batch)
 
@@ -223,6 +223,18 @@ class LlamaRuntime:
                 " cache"
             )
 
+    def state(self, sequence: int) -> npt.NDArray[np.uint8]:
+        """Return a sequence's cells as bytes, for another context on the same model (`LlamaPool.load`).
+
+        Raises:
+            ModelError: if llama.cpp cannot read them.
+        """
+        buffer = np.empty(int(self._lib.llama_state_seq_get_size(self._context, sequence)), np.uint8)
+        pointer = buffer.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+        if self._lib.llama_state_seq_get_data(self._context, pointer, buffer.size, sequence) != buffer.size:
+            raise ModelError(f"llama.cpp cannot read the {buffer.size} bytes of a sequence's cache")
+        return buffer
+
     def close(self) -> None:
         """Free the native memory; every view and the tokenizer are invalid from here on."""
         self._free()
@@ -248,12 +260,13 @@ def _view(pointer: Any, shape: tuple[int, ...]) -> Float32Array:
     return flat.reshape(shape)
 
 
-def _new_context(lib: Any, model: Any, path: Path, settings: RuntimeSettings) -> Any:
+def new_context(lib: Any, model: Any, path: Path, settings: RuntimeSettings) -> Any:
+    """Return a native context on a loaded model; ModelError if there is no room for it."""
     params = lib.llama_context_default_params()
     trained = int(lib.llama_model_n_ctx_train(model))
     per_sequence = min(settings.n_ctx or trained, trained)
-    # llama.cpp counts the cells of all sequences together and deals them out evenly.
-    params.n_ctx = per_sequence * settings.n_seq_max
+    # llama.cpp counts the cells of all sequences together and deals them out evenly, unless they are one pool.
+    params.n_ctx = settings.n_ctx if settings.unified else per_sequence * settings.n_seq_max
     params.n_seq_max = settings.n_seq_max
     params.n_batch = params.n_ubatch = settings.n_batch
     params.n_threads = params.n_threads_batch = settings.n_threads or default_threads()
@@ -261,7 +274,7 @@ def _new_context(lib: Any, model: Any, path: Path, settings: RuntimeSettings) ->
         lib.LLAMA_FLASH_ATTN_TYPE_AUTO if settings.flash_attention else lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
     )
     params.pooling_type = lib.LLAMA_POOLING_TYPE_NONE
-    params.kv_unified = False
+    params.kv_unified = settings.unified
     params.type_k = params.type_v = _GGML_TYPES[settings.kv_type]
     params.no_perf = True
     if settings.cb_eval is not None:
@@ -277,18 +290,11 @@ def _new_context(lib: Any, model: Any, path: Path, settings: RuntimeSettings) ->
 
 
 def _description(lib: Any, model: Any) -> str:
-    buffer = ctypes.create_string_buffer(256)
-    lib.llama_model_desc(model, buffer, len(buffer))
+    lib.llama_model_desc(model, buffer := ctypes.create_string_buffer(256), 256)
     return buffer.value.decode("utf-8", "replace")
 
 
-def _free(lib: Any, context: Any, model: Any) -> None:
+def _free(lib: Any, context: Any, model: Any | None) -> None:
     lib.llama_free(context)
-    lib.llama_model_free(model)
-
-
-def default_threads() -> int:
-    """Return how many threads a model takes by default: the cores this process may use, 16 at most."""
-    affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
-    return min(cores, _MAX_DEFAULT_THREADS)
+    if model is not None:
+        lib.llama_model_free(model)
