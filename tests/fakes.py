@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -70,6 +71,7 @@ class FakeDrafter:
     """A drafter whose logits are a function of its ids."""
 
     max_context = 4096
+    n_layer = 6
 
     def __init__(
         self, logits: Logits, vocabulary_size: int, stop_ids: Sequence[int] = (), name: int | None = None
@@ -94,7 +96,13 @@ class FakeDrafter:
         n = len(self.ids)
         rng = np.random.default_rng(n * 7919 + self.ids[-1])
         attention = rng.dirichlet(np.ones(n), size=4).astype(np.float32) if wants.attention else None
-        return Record(self._logits(self.ids).copy(), attention=attention)
+        layers = rng.dirichlet(np.ones(n), size=(self.n_layer, 4)).astype(np.float32)
+        return Record(
+            self._logits(self.ids).copy(),
+            attention=attention,
+            hidden=rng.normal(size=5).astype(np.float32) if wants.hidden else None,
+            attention_layers=layers if wants.attention_layers else None,
+        )
 
 
 class FakeEngine:
@@ -111,6 +119,8 @@ class FakeEngine:
         self.fingerprint = vocabulary(name or vocabulary_size)
         self.stop_ids = frozenset(stop_ids)
         self.sessions: dict[int, list[int]] = {}
+        # The nodes and parents of a tree that awaits its verdict.
+        self.trees: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {}
         self.batches: list[int] = []
         # Every part of every forward.
         self.log: list[Work] = []
@@ -122,18 +132,34 @@ class FakeEngine:
         self.batches.append(len(work))
         out = []
         for part in work:
-            ids = self.sessions.setdefault(part.session, [])
+            nodes, parents = self.trees.get(part.session, ((), ()))
+            steps = list(zip((-1, *part.path), part.path, strict=False))
+            if any(not 0 <= node < len(nodes) or parents[node] != above for above, node in steps):
+                raise InvalidRequestError(f"path {part.path} is not in the tree {parents}")
+            ids = [*self.sessions.get(part.session, ()), *(nodes[node] for node in part.path)]
             if not part.new_ids or part.keep_len > len(ids) or not 0 <= part.rows <= len(part.new_ids):
                 raise InvalidRequestError(f"bad work {part} on {len(ids)} ids")
-            ids[part.keep_len :] = part.new_ids
-            self.log.append(Work(part.session, part.keep_len, tuple(part.new_ids), part.rows))
-            n = len(ids)
-            rows = [self._logits(ids[: n - part.rows + 1 + r]) for r in range(part.rows)]
+            self.log.append(replace(part, new_ids=tuple(part.new_ids)))
+            kept = ids[: part.keep_len]
+            above = range(-1, len(part.new_ids) - 1) if part.parents is None else part.parents
+            seen: list[list[int]] = []  # what each new id and its ancestors make of the context
+            for token, parent in zip(part.new_ids, above, strict=True):
+                if not -1 <= parent < len(seen):
+                    raise InvalidRequestError(f"parent {parent} of node {len(seen)}")
+                seen.append([*(kept if parent < 0 else seen[parent]), token])
+            if part.parents is None:
+                self.sessions[part.session] = seen[-1]
+                self.trees.pop(part.session, None)
+            else:
+                self.sessions[part.session] = kept
+                self.trees[part.session] = (tuple(part.new_ids), tuple(part.parents))
+            rows = [self._logits(context) for context in seen[len(seen) - part.rows :]]
             out.append(np.stack(rows) if rows else np.zeros((0, self.vocabulary_size), np.float32))
         return out
 
     def close_session(self, session: int) -> None:
         self.sessions.pop(session, None)
+        self.trees.pop(session, None)
 
 
 class Bench:
