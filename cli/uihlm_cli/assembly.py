@@ -13,6 +13,7 @@ from uihlm_device.drafter import Drafter
 from uihlm_device.loading import Drafters, DrafterSettings
 from uihlm_device.policies import Mode, Policy, PolicySettings, policy
 from uihlm_device.session import Session
+from uihlm_evaluation.quality.agreement import Agreement
 from uihlm_evaluation.runs.configuration import ClockMode, RunConfig
 from uihlm_models.chat_format import ChatFormat
 from uihlm_models.presets import Role
@@ -45,6 +46,7 @@ class Device:
         decoder: makes a decoder for a policy by name, with the run's knobs or others.
         drafter_for: gives the drafter that can record what a policy needs.
         assemble: makes a decoder from a drafter and a policy of the caller's own.
+        agreement: makes what asks the LLM's opinion of answers, on the connection that decoders opened; None without one.
     """
 
     models: Models
@@ -55,6 +57,7 @@ class Device:
     decoder: Callable[[str, PolicySettings, DecodeSettings], Decoder]
     drafter_for: Callable[[Policy], Drafter]
     assemble: Callable[[Drafter, Policy, DecodeSettings], Decoder]
+    agreement: Callable[[], Agreement | None] = lambda: None
 
 
 def find_models(config: RunConfig) -> Models:
@@ -103,7 +106,15 @@ def opened_device(config: RunConfig, server: str | None, timeout_s: float) -> It
 
             return Decoder(drafter, uplink, rule, decode, clock, ledger, config.timing, connect)
 
-        yield Device(models, tokenizer, ChatFormat(tokenizer), clock, ledger, decoder, drafters.for_policy, assemble)
+        def agreement() -> Agreement | None:
+            # No LLM is loaded for its opinion alone.
+            if not connection.cache_info().currsize:
+                return None
+            contract = Contract(tokenizer_fingerprint, config.decode.sampling, codec(config.codec, vocabulary_size))
+            return Agreement(functools.partial(connection().score, contract))
+
+        chat_format = ChatFormat(tokenizer)
+        yield Device(models, tokenizer, chat_format, clock, ledger, decoder, drafters.for_policy, assemble, agreement)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
@@ -49,6 +51,13 @@ from uihlm_proto.errors import UnavailableError
     "--metrics/--no-metrics", default=True, show_default=True, show_envvar=True, help="BERTScore and cosine similarity."
 )
 @click.option(
+    "--agreement/--no-agreement",
+    default=True,
+    show_default=True,
+    show_envvar=True,
+    help="The LLM scores the tokens of each answer after it, unbilled and untimed.",
+)
+@click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
     show_envvar=True,
@@ -67,6 +76,7 @@ def command(**values: Any) -> None:
     \b
       uihlm-device eval --dataset alpaca --limit 10
       uihlm-device eval --dataset my.jsonl --policy hlm --policy u --theta-u 0.4
+      uihlm-device eval --dataset arithmetic --policy slm --policy llm --policy hlm
       uihlm-device eval --gamma 1.5 --output runs/g15
       uihlm-device eval --output runs/g15 --gamma 1.5 --resume
 
@@ -78,7 +88,7 @@ def command(**values: Any) -> None:
         raise click.UsageError("--resume needs --output: the folder of the run to go on with")
     with reported():
         selection = Selection(*(values[name] for name in ("dataset", "limit", "offset", "sample", "seed")))
-        config = run_config(values, _policies(values["policy"]), selection)
+        config = replace(run_config(values, _policies(values["policy"]), selection), agreement=values["agreement"])
         whole = load(selection.dataset)
         if whole.notice:
             click.echo(f"note: {whole.notice}", err=True)
@@ -128,7 +138,7 @@ def _evaluate(config: RunConfig, dataset: Dataset, output: Path, values: dict[st
 
     from uihlm_cli.assembly import opened_device
     from uihlm_cli.profiles import check_profile
-    from uihlm_evaluation.quality.metrics import TextMetrics
+    from uihlm_cli.scoring import opened_metrics
     from uihlm_evaluation.runs.outcome import ModelFacts, conclude
     from uihlm_evaluation.runs.table import TableFormat, render
     from uihlm_models.sources import file_sha256
@@ -140,18 +150,25 @@ def _evaluate(config: RunConfig, dataset: Dataset, output: Path, values: dict[st
             row.label: device.decoder(row.policy, row.rules, replace(config.decode, gamma=row.gamma))
             for row in config.rows
         }
-        bench = Bench(decoders, device.clock, device.ledger, device.chat_format.first_turn, device.tokenizer.decode)
+        agreement = device.agreement() if config.agreement else None
+        if config.agreement and agreement is None:
+            click.echo("note: no policy here asks a base station, so no LLM scores the answers", err=True)
+        turns, decode = device.chat_format.first_turn, device.tokenizer.decode
+        bench = Bench(decoders, device.clock, device.ledger, turns, decode, agreement)
+        started_s = time.monotonic()
         samples = _run_with_progress(bench, config, dataset, output, values["resume"], console)
+        if agreement is not None and agreement.asked:
+            share = agreement.spent_s / (time.monotonic() - started_s)
+            click.echo(
+                f"the LLM scored {agreement.asked} answers in {agreement.spent_s:.1f} s, {share:.0%} of the run's time; "
+                "--no-agreement leaves that out",
+                err=True,
+            )
         vocabulary_size = device.tokenizer.vocabulary_size
         sources = [("slm", device.models.slm)] + ([("llm", device.models.llm)] if device.models.llm else [])
     facts = [ModelFacts(role, source.label, file_sha256(source), source.commit) for role, source in sources]
-    metrics = None
-    if values["metrics"]:
-        click.echo("scoring answers …", err=True)
-        metrics = TextMetrics()
-        if metrics.notice:
-            click.echo(f"note: {metrics.notice}", err=True)
-    results = conclude(output, config, dataset, facts, vocabulary_size, samples, metrics)
+    with opened_metrics(console) if values["metrics"] else contextlib.nullcontext() as metrics:
+        results = conclude(output, config, dataset, facts, vocabulary_size, samples, metrics)
     render(results, TableFormat(values["format"]), Console(), metrics.hash if metrics else None)
     click.echo(f"written to {output}", err=True)
     failed = [sample for sample in samples if sample.failed]

@@ -9,11 +9,12 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from fake_pair import AsciiTokenizer, V, Weights, installed
-from fakes import serving
+from fake_pair import AsciiTokenizer, V, Weights, chatty, installed
+from fakes import mixed, serving
 from uihlm_cli import assembly
 from uihlm_cli.device import main
 from uihlm_device.policies import names
@@ -176,7 +177,7 @@ def test_results_hold_every_field_and_llm_and_slm_their_nulls(prompts):
 
 
 def test_totals_of_rounds_samples_and_results_agree(prompts, weights):
-    done("--dataset", prompts, "--policy", "all", "--theta-u", "0.4", "--rate", "0.7")
+    done("--dataset", prompts, "--policy", "all", "--theta-u", "0.4", "--rate", "0.7", "--no-agreement")
     samples, rounds = lines("run/samples.jsonl"), lines("run/rounds.jsonl")
     for name, entry in by_policy().items():
         own = [sample for sample in samples if sample["policy"] == name]
@@ -204,6 +205,80 @@ def test_totals_of_rounds_samples_and_results_agree(prompts, weights):
     assert sum(sample["llm_forwards"] for sample in samples) == len(engine.batches)
     assert sum(sample["llm_positions"] for sample in samples) == sum(len(work.new_ids) for work in engine.log)
     assert engine.sessions == {}, "every session is closed"
+
+
+def test_llm_scores_the_tokens_of_each_answer_unbilled_and_untimed(prompts, weights):
+    flags = ("--dataset", prompts, "--policy", "ui", "--policy", "llm", "--theta-u", "0.3", *TIMED)
+    assert "the LLM scored 6 answers in" in done(*flags, "--output", "with").stderr
+    assert "the LLM scored" not in done(*flags, "--output", "without", "--no-agreement").stderr
+    logits = mixed(chatty(1), chatty(2), 0.4)
+    rounds = lines("with/rounds.jsonl")
+    for scored, plain in zip(fixed("with/samples.jsonl"), fixed("without/samples.jsonl"), strict=True):
+        own = [r for r in rounds if (r["policy"], r["prompt"]) == (scored["policy"], scored["prompt"])]
+        row = PROMPTS[scored["prompt"]]
+        turn = f"{row['instruction']}\n\n{row['input']}" if row.get("input") else row["instruction"]
+        ids = AsciiTokenizer().encode(f"[{turn}]>")
+        scores = []
+        for line in own:
+            z = logits(ids).astype(np.float64)
+            scores.append(z[line["token"]] - np.log(np.exp(z).sum()))
+            ids.append(line["token"])
+        # At temperature 1, whatever the answer was drawn at, and of EOS too.
+        assert scored["llm_log_prob"] == pytest.approx(np.mean(scores), abs=1e-4)
+        known = [line["tv"] for line in own if "tv" in line]
+        assert scored["tv"] == (pytest.approx(np.mean(known)) if known else None)
+        assert scored | {"llm_log_prob": None} == plain
+    assert [fixed(f"{folder}/rounds.jsonl") for folder in ("with", "without")] == [fixed("with/rounds.jsonl")] * 2
+    entries = by_policy("with")
+    assert entries["ui"]["llm_log_prob"]["mean"] < 0 < entries["ui"]["tv"]["mean"] < 1
+    assert entries["llm"]["tv"] is by_policy("without")["ui"]["llm_log_prob"] is None
+    assert "ln P_LLM/token" in Path("with/table.md").read_text()
+    # Nothing of it is left at the base station.
+    assert all(engine.sessions == {} for engine in weights.engines)
+
+
+def test_without_a_base_station_nothing_is_scored_and_a_note_says_so(prompts, weights):
+    result = done("--dataset", prompts, "--policy", "slm")
+    assert "note: no policy here asks a base station, so no LLM scores the answers" in result.stderr
+    assert by_policy()["slm"]["llm_log_prob"] is None
+    assert weights.engines == []
+
+
+def test_task_is_scored_by_its_target_without_any_encoder(tmp_path):
+    path = tmp_path / "sums.jsonl"
+    rows = [{"question": f"What is {n} + 1?", "answer": f"{n} + 1 = {n + 1}\n#### {n + 1}"} for n in range(3)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for form in ("table", "md", "json"):
+        result = done("--dataset", path, "--policy", "slm", "--policy", "llm", "--output", form, "--format", form)
+        if form == "table":
+            assert re.search(r"exact +last", result.stdout)
+            assert "cosine" not in result.stdout
+        if form == "md":
+            assert "| exact match | last number |" in result.stdout
+    assert [(s["target"], s["reference"]) for s in lines("json/samples.jsonl")][::2] == [
+        (str(n + 1), f"{n} + 1 = {n + 1}\n{n + 1}") for n in range(3)
+    ]
+    for entry in by_policy("json").values():
+        assert entry["exact_match"].keys() == entry["last_number_accuracy"].keys() == {"mean", "low", "high"}
+    kept = lines("json/scores.jsonl")
+    assert len(kept) == 6
+    assert kept[0].keys() >= {"exact_match", "last_number_accuracy"}
+
+
+def test_bad_row_of_a_task_is_named_with_file_and_line(tmp_path):
+    path = tmp_path / "sums.jsonl"
+    path.write_text('{"question": "1 + 1?", "answer": "2"}\n{"question": "2 + 2?", "answer": " #### "}\n')
+    result = evaluate("--dataset", path, "--policy", "slm")
+    assert result.exit_code == 1
+    assert f'{path}, line 2: "answer" is empty after ####' in result.stderr
+
+
+def test_gsm8k_that_cannot_be_had_is_an_error_and_no_other_set(monkeypatch):
+    monkeypatch.setattr("uihlm_evaluation.prompts.datasets.hub_rows", lambda *where: ("the hub is away", None))
+    result = evaluate("--dataset", "gsm8k")
+    assert (result.exit_code, Path("run").exists()) == (1, False)
+    assert "gsm8k: the hub is away" in result.stderr
+    assert "--dataset arithmetic" in result.stderr
 
 
 def test_scores_come_with_the_name_of_their_encoder(prompts, monkeypatch):

@@ -7,7 +7,7 @@ import dataclasses
 import enum
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -19,25 +19,16 @@ from uihlm_evaluation.runs.results import HLM, PolicyResult
 DASH = "–"
 MIN_WIDTH = 100
 
-_HEADINGS = (
-    "policy",
-    "BERTScore\nF1",
-    "cosine\nsimilarity",
-    "upload\n%",
-    "reject\n%",
-    "η\n%",
-    "λ\npaper",
-    "tok/s",
-    "LLM fwd\n/token",
-    "model bit\n/token",
-)
+_Column = tuple[str, Callable[[PolicyResult], str]]
 
 _LEGEND = (
     "Brackets: 95 % bootstrap interval over prompts. Parentheses: against hlm. Upload: judged drafts ÷ tokens. "
     "Reject: of the uploaded. η: energy saved in the paper's cost model. λ (paper): Eq. (3) with the paper's "
     "constants, tokens a second. tok/s: measured compute and link clock. LLM forwards, positions: what the base "
     "station ran. Model bit: the paper's B; payload bit: the codec's bytes. Risk: rejection probabilities of skipped tokens, "
-    "summed, ÷ tokens."
+    "summed, ÷ tokens. Where shown: exact match and last number are shares of answers that give the target; to llm: against "
+    "the LLM's own answer in place of the data set's; ln P_LLM: the LLM's mean log-probability of the answer's tokens, nats; "
+    "TV: mean total variation between drafter and LLM where both were seen."
 )
 
 
@@ -69,23 +60,30 @@ def render(
 
 
 def terminal_table(results: Sequence[PolicyResult]) -> Table:
-    """Return a table that fits 100 columns; ± is half the 95 % interval."""
+    """Return a table that fits 100 columns; ± is half the 95 % interval.
+
+    Where answers are right or wrong, that takes the place of the cosine similarity; the Markdown table has both.
+    """
+    exact = _shown(results, ("exact\nmatch %", "exact_match", _percent_plus_minus))
+    number = _shown(results, ("last\nnumber %", "last_number_accuracy", _percent_plus_minus))
+    cosine: list[_Column] = [("cosine\nsimilarity", lambda result: _plus_minus(result.cosine_similarity))]
+    columns: list[_Column] = [
+        ("policy", lambda result: result.row),
+        ("BERTScore\nF1", lambda result: _plus_minus(result.bertscore_f1)),
+        *(exact + number or cosine),
+        ("upload\n%", lambda result: _percent(result.upload_rate)),
+        ("reject\n%", lambda result: _percent(result.reject_rate)),
+        ("η\n%", lambda result: _percent(result.energy_saving_ratio)),
+        ("λ\npaper", lambda result: _number(result.throughput_paper_tok_s)),
+        ("tok/s", lambda result: _number(result.throughput_tok_s)),
+        ("LLM fwd\n/token", lambda result: _number(result.llm_forwards_per_token)),
+        ("model bit\n/token", lambda result: _scaled(_each(result.model_bits, result.tokens))),
+    ]
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for number, heading in enumerate(_HEADINGS):
-        table.add_column(heading, justify="right" if number else "left", overflow="fold", no_wrap=bool(number))
+    for place, (heading, _) in enumerate(columns):
+        table.add_column(heading, justify="right" if place else "left", overflow="fold", no_wrap=bool(place))
     for result in results:
-        table.add_row(
-            result.row,
-            _plus_minus(result.bertscore_f1),
-            _plus_minus(result.cosine_similarity),
-            _percent(result.upload_rate),
-            _percent(result.reject_rate),
-            _percent(result.energy_saving_ratio),
-            _number(result.throughput_paper_tok_s),
-            _number(result.throughput_tok_s),
-            _number(result.llm_forwards_per_token),
-            _scaled(_each(result.model_bits, result.tokens)),
-        )
+        table.add_row(*(cell(result) for _, cell in columns))
     return table
 
 
@@ -96,7 +94,7 @@ def json_text(results: Sequence[PolicyResult]) -> str:
 
 def csv_text(results: Sequence[PolicyResult]) -> str:
     """Return one line a policy; a mean has its own column and `_low` and `_high` beside it, null is an empty cell."""
-    intervals = ("bertscore_f1", "cosine_similarity", "latency_s")
+    intervals = [field.name for field in dataclasses.fields(PolicyResult) if "Interval" in str(field.type)]
     rows = []
     for result in results:
         row: dict[str, object] = {}
@@ -120,52 +118,55 @@ def csv_text(results: Sequence[PolicyResult]) -> str:
 def markdown(results: Sequence[PolicyResult], metric_hash: str | None = None) -> str:
     """Return `table.md`: beside quality, λ and uploads their ratio to the `hlm` row, if there is one."""
     hlm = next((result for result in results if result.policy == HLM), None)
-    headings = (
-        "policy",
-        "prompts",
-        "BERTScore F1",
-        "cosine similarity",
-        "upload",
-        "reject",
-        "η",
-        "λ (paper)",
-        "tok/s",
-        "latency s",
-        "LLM forwards/token",
-        "LLM positions/token",
-        "BS busy s",
-        "model bit/token",
-        "payload bit/token",
-        "energy J",
-        "risk",
-    )
-    lines = [_row(headings), _row(["---"] + ["---:"] * (len(headings) - 1))]
-    for result in results:
-        cells = (
-            result.row.replace("|", "\\|"),
-            str(result.prompts),
-            _beside(_bracket(result.bertscore_f1), _quality(result.bertscore_f1, hlm.bertscore_f1 if hlm else None)),
-            _beside(
-                _bracket(result.cosine_similarity),
-                _quality(result.cosine_similarity, hlm.cosine_similarity if hlm else None),
-            ),
-            _beside(_percent(result.upload_rate, " %"), _saved(result.upload_rate, hlm.upload_rate if hlm else None)),
-            _percent(result.reject_rate, " %"),
-            _percent(result.energy_saving_ratio, " %"),
-            _times_hlm(result.throughput_paper_tok_s, hlm.throughput_paper_tok_s if hlm else None),
-            _times_hlm(result.throughput_tok_s, hlm.throughput_tok_s if hlm else None),
-            _bracket(result.latency_s),
-            _number(result.llm_forwards_per_token),
-            _number(result.llm_positions_per_token),
-            _number(result.bs_busy_s),
-            _scaled(_each(result.model_bits, result.tokens)),
-            _scaled(_each(result.payload_bits, result.tokens)),
-            _number(result.energy_j),
-            DASH if result.skipped_risk is None else f"{result.skipped_risk:.3f}",
-        )
-        lines.append(_row(cells))
+    columns: list[_Column] = [
+        ("policy", lambda r: r.row.replace("|", "\\|")),
+        ("prompts", lambda r: str(r.prompts)),
+        *_shown(results, ("exact match", "exact_match", _bracket), ("last number", "last_number_accuracy", _bracket)),
+        ("BERTScore F1", lambda r: _quality(r.bertscore_f1, hlm.bertscore_f1 if hlm else None)),
+        ("cosine similarity", lambda r: _quality(r.cosine_similarity, hlm.cosine_similarity if hlm else None)),
+        *_shown(
+            results,
+            ("BERTScore F1 to llm", "bertscore_f1_llm", _bracket),
+            ("cosine similarity to llm", "cosine_similarity_llm", _bracket),
+            ("ln P_LLM/token", "llm_log_prob", _bracket),
+            ("TV(x, y)", "tv", _bracket),
+        ),
+        (
+            "upload",
+            lambda r: _beside(_percent(r.upload_rate, " %"), _saved(r.upload_rate, hlm.upload_rate if hlm else None)),
+        ),
+        ("reject", lambda r: _percent(r.reject_rate, " %")),
+        ("η", lambda r: _percent(r.energy_saving_ratio, " %")),
+        ("λ (paper)", lambda r: _times_hlm(r.throughput_paper_tok_s, hlm.throughput_paper_tok_s if hlm else None)),
+        ("tok/s", lambda r: _times_hlm(r.throughput_tok_s, hlm.throughput_tok_s if hlm else None)),
+        ("latency s", lambda r: _bracket(r.latency_s)),
+        ("LLM forwards/token", lambda r: _number(r.llm_forwards_per_token)),
+        ("LLM positions/token", lambda r: _number(r.llm_positions_per_token)),
+        ("BS busy s", lambda r: _number(r.bs_busy_s)),
+        ("model bit/token", lambda r: _scaled(_each(r.model_bits, r.tokens))),
+        ("payload bit/token", lambda r: _scaled(_each(r.payload_bits, r.tokens))),
+        ("energy J", lambda r: _number(r.energy_j)),
+        ("risk", lambda r: DASH if r.skipped_risk is None else f"{r.skipped_risk:.3f}"),
+    ]
+    lines = [_row([heading for heading, _ in columns]), _row(["---"] + ["---:"] * (len(columns) - 1))]
+    lines += [_row([cell(result) for _, cell in columns]) for result in results]
     encoder = f" BERTScore encoder: `{metric_hash}`." if metric_hash else ""
     return "\n".join([*lines, "", _LEGEND + encoder]) + "\n"
+
+
+def _shown(
+    results: Sequence[PolicyResult], *columns: tuple[str, str, Callable[[Interval | None], str]]
+) -> list[_Column]:
+    """Return those columns (heading, field, form) in which some row has a value."""
+
+    def column(heading: str, field: str, form: Callable[[Interval | None], str]) -> _Column:
+        return heading, lambda result: form(getattr(result, field))
+
+    return [
+        column(heading, field, form)
+        for heading, field, form in columns
+        if any(getattr(result, field) is not None for result in results)
+    ]
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -200,6 +201,10 @@ def _plus_minus(value: Interval | None) -> str:
     return DASH if value is None else f"{value.mean:.3f} ±{value.half_width:.3f}"
 
 
+def _percent_plus_minus(value: Interval | None) -> str:
+    return DASH if value is None else f"{100.0 * value.mean:.1f} ±{100.0 * value.half_width:.1f}"
+
+
 def _bracket(value: Interval | None) -> str:
     if value is None:
         return DASH
@@ -210,10 +215,10 @@ def _beside(value: str, ratio: str | None) -> str:
     return value if ratio is None or value == DASH else f"{value} ({ratio})"
 
 
-def _quality(value: Interval | None, baseline: Interval | None) -> str | None:
+def _quality(value: Interval | None, baseline: Interval | None) -> str:
     if value is None or baseline is None or baseline.mean <= 0.0:
-        return None
-    return f"{100.0 * value.mean / baseline.mean:.1f} %"
+        return _bracket(value)
+    return _beside(_bracket(value), f"{100.0 * value.mean / baseline.mean:.1f} %")
 
 
 def _saved(rate: float | None, baseline: float | None) -> str | None:

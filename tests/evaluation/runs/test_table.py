@@ -103,6 +103,30 @@ def test_markdown_puts_the_ratio_to_hlm_beside_quality_throughput_and_uploads():
     assert "encoder_L5" in text
 
 
+def test_columns_of_tasks_and_agreement_show_only_with_a_value():
+    plain = markdown(ALL)
+    for heading in ("exact match", "last number", "to llm", "ln P_LLM/token", "TV(x, y)"):
+        assert heading not in plain.partition("\n\n")[0], heading
+    task = result(
+        "u", exact_match=Interval(0.0, 0.0, 0.0), last_number_accuracy=Interval(0.25, 0.2, 0.3),
+        llm_log_prob=Interval(-0.5, -0.6, -0.4), tv=Interval(0.3, 0.25, 0.35), bertscore_f1_llm=Interval(0.8, 0.7, 0.9),
+    )  # fmt: skip
+    text = markdown([LLM, task])
+    u, llm = cells(text, "u"), cells(text, "llm")
+    assert (u["exact match"], u["last number"]) == ("0.000 [0.000, 0.000]", "0.250 [0.200, 0.300]")
+    assert (u["ln P_LLM/token"], u["TV(x, y)"]) == ("-0.500 [-0.600, -0.400]", "0.300 [0.250, 0.350]")
+    assert u["BERTScore F1 to llm"] == "0.800 [0.700, 0.900]"
+    assert "cosine similarity to llm" not in u
+    assert llm["last number"] == llm["TV(x, y)"] == "–"
+    out = io.StringIO()
+    render([LLM, task], TableFormat.TABLE, Console(file=out, width=100, force_terminal=True, color_system=None))
+    assert max(map(len, out.getvalue().splitlines())) <= 100
+    assert "25.0 ±5.0" in out.getvalue()
+    assert "0.0 ±0.0" in out.getvalue()
+    row = next(csv.DictReader(io.StringIO(csv_text([task]))))
+    assert (row["tv"], row["tv_low"], row["tv_high"], row["cosine_similarity_llm_low"]) == ("0.3", "0.25", "0.35", "")
+
+
 def test_markdown_without_hlm_shows_values_alone():
     ui = cells(markdown([UI]), "ui")
     assert (ui["upload"], ui["λ (paper)"]) == ("25.0 %", "0.37")
