@@ -130,6 +130,40 @@ def test_alpaca_in_the_cache_is_read_at_the_pinned_revision_without_the_hub(monk
     assert asked["local_files_only"] is True
 
 
+def test_gsm8k_in_the_cache_is_the_test_split_of_its_pinned_revision(monkeypatch, tmp_path):
+    """Read by the real loader from a real Parquet file."""
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    (tmp_path / "main").mkdir()
+    for split in ("test", "train"):
+        rows = [{"question": f"{split} {n}?", "answer": f"so <<{n}={n}>>{n}\n#### {n},000"} for n in range(1, 131)]
+        parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "main" / f"{split}-00000-of-00001.parquet")
+    asked = {}
+
+    def snapshot_download(repository, **settings):
+        asked.update(settings, repository=repository)
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    dataset = load("gsm8k")
+    assert (asked["repository"], asked["revision"]) == ("openai/gsm8k", datasets.GSM8K_REVISION)
+    assert asked["local_files_only"] is True
+    assert len(dataset.examples) == 130
+    assert len(select(dataset).examples) == 100
+    assert dataset.label == "openai/gsm8k (main, test)"
+    assert dataset.examples[6] == Example(6, "test 7?", "", "so 7\n7,000", "7,000")
+
+
+def test_gsm8k_that_cannot_be_had_says_why_and_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(hub.importlib.util, "find_spec", lambda name: object())
+    with pytest.raises(
+        DatasetError, match=r"HF_HUB_OFFLINE is set; put openai/gsm8k at cc7b047 .* --dataset arithmetic"
+    ):
+        load("gsm8k")
+
+
 def test_hub_that_never_answers_is_given_up_in_time(monkeypatch):
     import threading
     import time
