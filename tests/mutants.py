@@ -15,7 +15,9 @@ import pytest
 
 from uihlm_basestation import session, verification
 from uihlm_basestation.verification import ChainVerdict, Judgement
-from uihlm_proto.codecs import CodedDraft, DenseCodec, Judge, ReceivedDraft
+from uihlm_proto.codecs import CodedDraft, DenseCodec, Judge, LatticeCodec, ReceivedDraft
+from uihlm_proto.codecs.grid import Point
+from uihlm_proto.codecs.quantisation import likeliest, quantise
 from uihlm_proto.randomness import Draws, Role, uniform, words
 from uihlm_proto.sampling import draw, race
 
@@ -91,6 +93,40 @@ def _truncated_after(x: FloatArray, d: int) -> FloatArray:
     kept = _top(x)
     kept[d] = True
     return np.where(kept, x, 0.0)
+
+
+def _quantised_after(patch: pytest.MonkeyPatch) -> None:
+    """Draw d from x, then send the grid point nearest to x on a support that holds d, with a count for d."""
+
+    def draft(self: LatticeCodec, x: FloatArray, key: bytes, position: int) -> CodedDraft:
+        (grid,) = self.grids
+        token = draw(x, uniform(key, Role.DRAFT, position))
+        support = likeliest(x, grid.k)
+        if token not in support:
+            support[-1] = token
+        point = quantise(x, support, grid.steps)
+        index, counts = point.support.tolist().index(token), point.counts
+        if counts[index] == 0:
+            counts[index] += 1
+            counts[counts.argmax()] -= 1
+        number = grid.number(Point(point.support.tolist(), counts.tolist(), index))
+        x_hat = np.zeros(x.size)
+        x_hat[point.support] = counts / grid.steps
+        return CodedDraft(token, x_hat, lambda: number.to_bytes(self.max_payload_bytes, "little"))
+
+    patch.setattr(LatticeCodec, "draft", draft)
+
+
+def _top_read_as_all(patch: pytest.MonkeyPatch) -> None:
+    """A base station that spreads a little mass over the tokens left out, as if x had to be positive everywhere."""
+    right = LatticeCodec.decode
+
+    def decode(self: LatticeCodec, payload: bytes) -> ReceivedDraft:
+        received = right(self, payload)
+        assert received.x_hat is not None
+        return ReceivedDraft(received.token, received.x_hat * 0.8 + 0.2 / self.vocabulary_size)
+
+    patch.setattr(LatticeCodec, "decode", decode)
 
 
 def _drawing(role_of: dict[Role, Role]) -> Mutant:
@@ -233,6 +269,15 @@ RESIDUAL: dict[str, Defect] = {
     "replacement drawn from y itself": Defect(_judging(residual=lambda d, x, y: y), 1500),
     "one number for acceptance and residual": Defect(_reseeded, 4000),
     "re-seeded before every token": Defect(_reseeded_each_token, 600),
+}
+
+# Of a lattice with K = 4, ℓ = 16, and of the judge on what it sends.
+LATTICE: dict[str, Defect] = {
+    "x quantised after the draft was drawn": Defect(_quantised_after, 1500),
+    "mass spread over what the support leaves out": Defect(_top_read_as_all, 1500),
+    "acceptance ratio inverted": RESIDUAL["acceptance ratio inverted"],
+    "the draft's noise reused for acceptance": Defect(_drawing({Role.ACCEPT: Role.DRAFT}), 1200),
+    "replacement drawn from y itself": RESIDUAL["replacement drawn from y itself"],
 }
 
 # Of the coupled judge.

@@ -118,6 +118,9 @@ BAD_OPENS = {
     "top_p not a number": ({"sampling": pb.Sampling(top_p=math.nan)}, CODE.INVALID_ARGUMENT, "top_p must be above 0"),
     "unknown codec": ({"codec": "zip"}, CODE.INVALID_ARGUMENT, "unknown codec 'zip': this end knows coupled, dense16"),
     "no codec": ({"codec": ""}, CODE.INVALID_ARGUMENT, "unknown codec ''"),
+    "a codec name of three thousand letters": ({"codec": "z" * 3000}, CODE.INVALID_ARGUMENT, "unknown codec 'z{64}'"),
+    "lattice too large": ({"codec": "lattice:k=100000"}, CODE.INVALID_ARGUMENT, "takes k=1…128 and l=1…4096"),
+    "lattice without a value": ({"codec": "lattice:tv="}, CODE.INVALID_ARGUMENT, "'tv=' in the codec name"),
 }
 
 
@@ -183,9 +186,9 @@ BAD_UPLOADS = {
         f"65 drafts in one upload: at most {MAX_DRAFTS}",
     ),
     "skipped ids beyond the context": ({"skipped_ids": [1] * 4093, "first_position": 4096}, "4097 .* holds 4096"),
-    "a tree": ({"parents": [-1]}, "trees, audits or guessed bonus tokens"),
-    "an audit": ({"audit": b"\1"}, "trees, audits or guessed bonus tokens"),
-    "a guessed bonus": ({"assumed_id": 3}, "trees, audits or guessed bonus tokens"),
+    "a tree with a distribution": ({"parents": [-1]}, "open the session with the codec coupled, not dense32"),
+    "an audit": ({"audit": b"\1"}, "audits or guessed bonus tokens"),
+    "a guessed bonus": ({"assumed_id": 3}, "audits or guessed bonus tokens"),
 }
 
 
