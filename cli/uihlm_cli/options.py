@@ -20,6 +20,7 @@ from uihlm_device.importance import Readout
 from uihlm_device.policies import PolicySettings
 from uihlm_device.uncertainty import Estimator
 from uihlm_evaluation.calibration.profile import Profile, ProfileError, load_profile
+from uihlm_evaluation.prompts.datasets import NAMES
 from uihlm_evaluation.runs.configuration import ClockMode, RunConfig, Selection
 from uihlm_proto.codecs import CODECS, canonical_name
 from uihlm_proto.errors import InvalidRequestError
@@ -125,7 +126,12 @@ config_option = click.option(
 def selection_group(default_limit: str) -> Callable[[F], F]:
     """Return the flags that choose prompts; commands differ in how many they take by default."""
     return _group(
-        _option("--dataset", default="alpaca", help="`alpaca`, or the path of an Alpaca-format JSON or JSONL file."),
+        _option(
+        "--dataset",
+        default="alpaca",
+        help=f"{', '.join(NAMES)}, or the path of a JSON or JSONL file with instruction and output, or with question "
+        "and answer (exact after ####, as in GSM8K).",
+    ),
         _option("--limit", type=click.IntRange(1), help=f"At most so many prompts.  [default: {default_limit}]"),
         _option("--offset", type=click.IntRange(0), default=0, help="Leave out so many prompts first."),
         _option("--sample", type=click.IntRange(1), help="Draw so many prompts at random by the seed instead."),
@@ -133,7 +139,7 @@ def selection_group(default_limit: str) -> Callable[[F], F]:
     )
 
 
-selection_options: Callable[[F], F] = selection_group("100 of alpaca, all of a path")
+selection_options: Callable[[F], F] = selection_group("100 of alpaca and gsm8k, all of others")
 
 model_options: Callable[[F], F] = _group(
     _option("--model", default="bundled", help="Drafter: a preset (bundled, paper), a GGUF, a folder, or a hub id."),
