@@ -15,7 +15,7 @@ from uihlm_evaluation.quality.accuracy import Accuracy, accuracy, last_number, n
         ("12,000 euros", "12000"),
         ("1, 2, 3", "3"),
         ("1,2", "2"),
-        ("10,0000", "0"),
+        ("10,1234", "1234"),
         ("It falls to -5 degrees", "-5"),
         ("It falls to −5 degrees", "-5"),
         ("-$5", "-5"),

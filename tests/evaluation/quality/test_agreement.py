@@ -76,5 +76,5 @@ def test_answer_of_the_base_station_that_makes_no_mean_is_refused(scores):
 
 
 def test_tv_is_the_mean_where_it_is_known():
-    assert mean_tv([None, 0.25, None, 0.75]) == 0.5
+    assert mean_tv([None, 0.25, None, 0.75, 0.0, 0.0]) == 0.25
     assert mean_tv([None, None]) is mean_tv([]) is None
