@@ -81,8 +81,9 @@ def command(**values: Any) -> None:
       uihlm-device eval --output runs/g15 --gamma 1.5 --resume
 
     The folder holds results.json (settings, seeds, versions, one object a policy), samples.jsonl (one line an answer),
-    rounds.jsonl (one line a token) and table.md. Exit codes: 0 done, 1 error, 2 usage, 3 some prompts failed, 4 the base
-    station cannot be reached, 130 interrupted; an interrupted run goes on with --resume.
+    rounds.jsonl (one line a token), scores.jsonl (the quality of each answer) and table.md. Where a data set has exact
+    answers, the share of right ones is reported too. Exit codes: 0 done, 1 error, 2 usage, 3 some prompts failed, 4 the
+    base station cannot be reached, 130 interrupted; an interrupted run goes on with --resume.
     """
     if values["resume"] and values["output"] is None:
         raise click.UsageError("--resume needs --output: the folder of the run to go on with")
