@@ -13,6 +13,7 @@ from uihlm_device.drafter import Drafter
 from uihlm_device.loading import Drafters, DrafterSettings
 from uihlm_device.policies import Mode, Policy, PolicySettings, policy
 from uihlm_device.session import Session
+from uihlm_device.shared_path import SharedPathDrafter
 from uihlm_evaluation.quality.agreement import Agreement
 from uihlm_evaluation.runs.configuration import ClockMode, RunConfig
 from uihlm_models.chat_format import ChatFormat
@@ -25,6 +26,7 @@ from uihlm_wireless.clock import Clock, EnforcedClock, SimulatedClock
 from uihlm_wireless.interceptor import LinkInterceptor
 from uihlm_wireless.ledger import Ledger
 from uihlm_wireless.link import Link
+from uihlm_wireless.timing import TimingProfile
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class Device:
         clock, ledger: of its one link.
         decoder: makes a decoder for a policy by name, with the run's knobs or others.
         drafter_for: gives the drafter that can record what a policy needs.
-        assemble: makes a decoder from a drafter and a policy of the caller's own.
+        assemble: makes a decoder from a drafter, a policy, settings and, if it is not the run's, a timing profile.
         agreement: makes what asks the LLM's opinion of answers, on the connection that decoders opened; None without one.
     """
 
@@ -56,7 +58,7 @@ class Device:
     ledger: Ledger
     decoder: Callable[[str, PolicySettings, DecodeSettings], Decoder]
     drafter_for: Callable[[Policy], Drafter]
-    assemble: Callable[[Drafter, Policy, DecodeSettings], Decoder]
+    assemble: Callable[..., Decoder]
     agreement: Callable[[], Agreement | None] = lambda: None
 
 
@@ -67,8 +69,12 @@ def find_models(config: RunConfig) -> Models:
 
 
 @contextlib.contextmanager
-def opened_device(config: RunConfig, server: str | None, timeout_s: float) -> Iterator[Device]:
+def opened_device(
+    config: RunConfig, server: str | None, timeout_s: float, shared_paths: bool = False
+) -> Iterator[Device]:
     """Load the drafter, start a local base station unless `server` names one, connect, and yield the device.
+
+    With `shared_paths`, answers to one prompt run what they share once: for decoders whose timing is fixed.
 
     Raises:
         ModelError: if weights are missing or unusable.
@@ -87,14 +93,22 @@ def opened_device(config: RunConfig, server: str | None, timeout_s: float) -> It
 
         @functools.cache
         def connection() -> Connection:
-            target = server or stack.enter_context(_local(models, config))
+            target = server or stack.enter_context(_local(models, config, shared_paths))
             return stack.enter_context(Connection(target, vocabulary_size, [interceptor], timeout_s))
+
+        sharing: dict[int, Drafter] = {}
+
+        def drafter_for(rule: Policy) -> Drafter:
+            drafter = drafters.for_policy(rule)
+            return sharing.setdefault(id(drafter), SharedPathDrafter(drafter)) if shared_paths else drafter
 
         def decoder(name: str, rules: PolicySettings, decode: DecodeSettings) -> Decoder:
             rule = policy(name, rules)
-            return assemble(drafters.for_policy(rule), rule, decode)
+            return assemble(drafter_for(rule), rule, decode)
 
-        def assemble(drafter: Drafter, rule: Policy, decode: DecodeSettings) -> Decoder:
+        def assemble(
+            drafter: Drafter, rule: Policy, decode: DecodeSettings, timing: TimingProfile = config.timing
+        ) -> Decoder:
             uplink = codec(config.codec, vocabulary_size)
             contract = Contract(tokenizer_fingerprint, decode.sampling, uplink)
             if rule.mode is not Mode.DEVICE_ALONE:
@@ -104,7 +118,7 @@ def opened_device(config: RunConfig, server: str | None, timeout_s: float) -> It
             def connect() -> Session:
                 return connection().session(contract)
 
-            return Decoder(drafter, uplink, rule, decode, clock, ledger, config.timing, connect)
+            return Decoder(drafter, uplink, rule, decode, clock, ledger, timing, connect)
 
         def agreement() -> Agreement | None:
             # No LLM is loaded for its opinion alone.
@@ -114,15 +128,19 @@ def opened_device(config: RunConfig, server: str | None, timeout_s: float) -> It
             return Agreement(functools.partial(connection().score, contract))
 
         chat_format = ChatFormat(tokenizer)
-        yield Device(models, tokenizer, chat_format, clock, ledger, decoder, drafters.for_policy, assemble, agreement)
+        yield Device(models, tokenizer, chat_format, clock, ledger, decoder, drafter_for, assemble, agreement)
 
 
 @contextlib.contextmanager
-def _local(models: Models, config: RunConfig) -> Iterator[str]:
+def _local(models: Models, config: RunConfig, shared_paths: bool) -> Iterator[str]:
+    from uihlm_basestation.engine import Engine
     from uihlm_basestation.loading import EngineSettings, load_engine
     from uihlm_basestation.local import local_basestation
+    from uihlm_basestation.shared_path import SharedPathEngine
 
     assert models.llm is not None, "settings without a server name an LLM"
-    engine = load_engine(models.llm, EngineSettings(backend=config.backend, threads=config.threads))
+    engine: Engine = load_engine(models.llm, EngineSettings(backend=config.backend, threads=config.threads))
+    if shared_paths:
+        engine = SharedPathEngine(engine)
     with local_basestation(engine) as address:
         yield str(address)

@@ -107,7 +107,10 @@ def _load_profile(context: click.Context, parameter: click.Parameter, value: Pat
         loaded = load_profile(value)
     except ProfileError as error:
         raise click.BadParameter(f"{error}", context, parameter) from error
-    flags = {option.name for option in context.command.params}
+    # A flag that repeats (of `sweep`) spans a grid: the profile's one value must not stand for all of it.
+    flags = {
+        option.name for option in context.command.params if isinstance(option, click.Option) and not option.multiple
+    }
     knobs = {name: knob for name, knob in loaded.knobs.items() if name in flags}
     context.default_map = {**knobs, **(context.default_map or {})}
     return loaded
@@ -127,11 +130,11 @@ def selection_group(default_limit: str) -> Callable[[F], F]:
     """Return the flags that choose prompts; commands differ in how many they take by default."""
     return _group(
         _option(
-        "--dataset",
-        default="alpaca",
-        help=f"{', '.join(NAMES)}, or the path of a JSON or JSONL file with instruction and output, or with question "
-        "and answer (exact after ####, as in GSM8K).",
-    ),
+            "--dataset",
+            default="alpaca",
+            help=f"{', '.join(NAMES)}, or the path of a JSON or JSONL file with instruction and output, or with question "
+            "and answer (exact after ####, as in GSM8K).",
+        ),
         _option("--limit", type=click.IntRange(1), help=f"At most so many prompts.  [default: {default_limit}]"),
         _option("--offset", type=click.IntRange(0), default=0, help="Leave out so many prompts first."),
         _option("--sample", type=click.IntRange(1), help="Draw so many prompts at random by the seed instead."),
@@ -183,15 +186,33 @@ decode_options: Callable[[F], F] = _group(
     ),
 )
 
-rule_options: Callable[[F], F] = _group(
-    click.option(
-        "--profile",
-        type=click.Path(exists=True, path_type=Path),
-        is_eager=True,
-        callback=_load_profile,
-        show_envvar=True,
-        help="Profile that `calibrate` wrote, a file or its folder: sets theta-u, layer, k and gamma where nothing else does.",
+profile_option = click.option(
+    "--profile",
+    type=click.Path(exists=True, path_type=Path),
+    is_eager=True,
+    callback=_load_profile,
+    show_envvar=True,
+    help="Profile that `calibrate` wrote, a file or its folder: sets theta-u, layer, k and gamma where nothing else does.",
+)
+
+_readout_option = _option(
+    "--readout", type=_choice(Readout), default=_DEFAULT.decode.readout.value, help="Reading of the attention."
+)
+
+grid_options: Callable[[F], F] = _group(
+    profile_option,
+    _option("--k", multiple=True, type=click.IntRange(1), help="Of i, ui; repeats.  [default: 3 5 7 9 11]"),
+    _option("--gamma", multiple=True, type=click.FloatRange(0), help="Of i, ui; repeats.  [default: 1; ui: 0.5 1 1.5]"),
+    _option(
+        "--theta-u", multiple=True, type=float, help="Of u, ui, u-random; repeats.  [default: 0.58, or the profile's]"
     ),
+    _option("--theta-c", multiple=True, type=float, help="Of confidence; repeats.  [default: 0.4]"),
+    _option("--rate", multiple=True, type=click.FloatRange(0, 1), help="Of random, u-random; repeats.  [default: 0.5]"),
+    _readout_option,
+)
+
+rule_options: Callable[[F], F] = _group(
+    profile_option,
     _option(
         "--theta-u", type=float, default=_DEFAULT.rules.theta_u, help="Policies u, ui: upload above this uncertainty."
     ),
@@ -199,9 +220,7 @@ rule_options: Callable[[F], F] = _group(
         "--k", type=click.IntRange(1), default=_DEFAULT.rules.k, help="Policies i, ui: attention weights above θ_imp."
     ),
     _option("--gamma", type=click.FloatRange(0), default=_DEFAULT.decode.gamma, help="γ in θ_imp = max − γ·std."),
-    _option(
-        "--readout", type=_choice(Readout), default=_DEFAULT.decode.readout.value, help="Reading of the attention."
-    ),
+    _readout_option,
     _option(
         "--theta-c", type=float, default=_DEFAULT.rules.theta_c, help="Policy confidence: upload above this 1 − x_d."
     ),
@@ -255,6 +274,11 @@ def link_options(default_profile: str, default_clock: ClockMode) -> Callable[[F]
             type=click.FloatRange(0),
             help="Charge so much an LLM forward, s.  [default: as measured]",
         ),
+        _option(
+            "--position-time-s",
+            type=click.FloatRange(0),
+            help="With --forward-time-s: so much for each further position of a forward, s.  [default: 0]",
+        ),
     )
 
 
@@ -273,9 +297,9 @@ format_option = _option(
 )
 
 
-def link_settings(values: Values) -> LinkSettings:
-    """Return the named link with the given flags put in."""
-    link = profile(values["link"])
+def link_settings(values: Values, start: LinkSettings | None = None) -> LinkSettings:
+    """Return the named link, or the one to start from, with the given flags put in."""
+    link = profile(values["link"]) if start is None else start
     radio_flags = ("bandwidth_hz", "transmit_power_dbm", "noise_dbm", "distance_m", "path_loss_exponent")
     radio = {name: values[name] for name in radio_flags if values[name] is not None}
     if radio:
@@ -308,7 +332,7 @@ def run_config(values: Values, policies: tuple[str, ...], selection: Selection =
         codec=values["codec"],
         link=link,
         clock=ClockMode(values["clock"]),
-        timing=TimingProfile(values["draft_time_s"], values["forward_time_s"]),
+        timing=TimingProfile(values["draft_time_s"], values["forward_time_s"], values["position_time_s"] or 0.0),
         joules=JouleProfile(transmit_w, values["device_w"], values["basestation_w"]),
         model=values["model"],
         llm=llm_name(values),

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from uihlm_device.policies import Mode, policy
+from uihlm_device.policies import Mode, Needs, policy
 from uihlm_device.tokens import TokenRecord
 from uihlm_evaluation.prompts.datasets import Example
 from uihlm_evaluation.runs.rows import Row
@@ -74,7 +74,8 @@ class ComputeTimes:
 
 def _kind(row: Row) -> str:
     """Return a name shared by rows whose drafts cost the same."""
-    return f"kind {policy(row.policy, row.rules).needs.value}"
+    # A coin is one random number: it costs nothing to speak of.
+    return f"kind {(policy(row.policy, row.rules).needs & ~Needs.COIN).value}"
 
 
 def measure(
@@ -107,7 +108,8 @@ def measure(
     for number, (row, example) in enumerate((row, example) for row in timed for example in chosen):
         sample, records = answer(row.label, example)
         failure = sample.error or failure
-        draft_s.setdefault(_kind(row), []).extend(record.draft_s for record in records[_FIRST:])
+        if row not in asking:
+            draft_s[_kind(row)] += [record.draft_s for record in records[_FIRST:]]
         forwards += [(r.llm_positions, r.forward_s) for r in records if r.llm_forwards == 1 and r.forward_s > 0.0]
         on_answer(number + 1, len(timed) * len(chosen))
     means = {kind: float(np.mean(seconds)) for kind, seconds in draft_s.items() if seconds}
