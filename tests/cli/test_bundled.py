@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from same_runs import contents, unlike
 from uihlm_cli.device import main
 from uihlm_evaluation.runs.configuration import DEFAULT_POLICIES
 
@@ -74,3 +75,22 @@ def test_six_policies_on_the_bundled_pair_twice(tmp_path):
         for name in ("first/rounds.jsonl", "second/rounds.jsonl")
     ]
     assert tokens[0] == tokens[1]
+
+
+@pytest.mark.slow
+def test_rebilled_run_equals_a_fresh_one_on_the_bundled_pair(tmp_path):
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text("".join(json.dumps(row) + "\n" for row in EXAMPLES[:2]))
+    fixed = ["--draft-time-s", "0.01", "--forward-time-s", "0.02", "--no-metrics", "--max-tokens", "12"]
+    policies = [flag for name in ("llm", "hlm", "ui") for flag in ("--policy", name)]
+    change = ["--link", "nr", "--fading", "slotted", "--fading-seed", "3", "--b-prob", "16"]
+    saved, fresh, billed = (str(tmp_path / name) for name in ("saved", "fresh", "billed"))
+    for arguments in (
+        ["eval", "--dataset", str(prompts), *fixed, *policies, "--output", saved],
+        ["eval", "--dataset", str(prompts), *fixed, *policies, *change, "--output", fresh],
+        ["rebill", saved, *change, "--output", billed],
+    ):
+        result = CliRunner().invoke(main, arguments, catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+    assert unlike(contents(saved)["results.json"], contents(fresh)["results.json"])
+    assert unlike(contents(billed), contents(fresh)) == []
