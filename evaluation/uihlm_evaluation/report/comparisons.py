@@ -103,18 +103,15 @@ def compare(study: Study, first: RowMeasures, second: RowMeasures, measure: Meas
         return "the run holds no BERTScore by prompt (scores.jsonl): end it again with --resume and its metrics on"
     if prompts < MIN_PROMPTS:
         return f"{prompts} prompts answered by all rows are too few for an interval: run {MIN_PROMPTS} at least"
-    found = [
-        interval(of, columns, study.seed)
-        for of in (lambda t: statistic(t)[0], lambda t: statistic(t)[1], lambda t: statistic(t)[0] - statistic(t)[1])
-    ]
-    one, other, difference = found
-    if one is None or other is None or difference is None:
+    difference = interval(lambda totals: np.subtract(*statistic(totals)), columns, study.seed)
+    if difference is None:
         return "there is too little to divide by (no tokens, or no rejections under hlm): run more prompts"
+    one, other = (float(value[0]) for value in statistic(columns.sum(axis=1, keepdims=True)))
     return Comparison(
         first.label,
         second.label,
-        one.mean,
-        other.mean,
+        one,
+        other,
         difference,
         _outcome(difference, measure.lower_is_better),
         first.upload_rate,

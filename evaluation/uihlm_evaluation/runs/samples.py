@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import json
 import types
 import typing
@@ -126,8 +127,14 @@ def _object(line: str) -> dict[str, Any]:
     return value
 
 
+@functools.cache
+def _hints() -> dict[str, Any]:
+    # Resolved once: it takes as long as reading the line.
+    return typing.get_type_hints(Sample)
+
+
 def _sample(values: dict[str, Any]) -> Sample:
-    hints = typing.get_type_hints(Sample)
+    hints = _hints()
     names = [field.name for field in dataclasses.fields(Sample)]
     for problem, keys in (("lacks", set(names) - set(values)), ("has the unknown", set(values) - set(names))):
         if keys:
