@@ -81,7 +81,7 @@ def command(**values: Any) -> None:
     Prompts are answered by the LLM's distribution (policy hlm) through a real base station, with u, attention of every
     layer and the verdict kept of each token. From them come the line β ≈ a·u + b (β: rejection probability), three
     thresholds with what each would upload and risk, and the importance rule's upload rate by layer, k and γ. With no flags:
-    60 Alpaca prompts on the bundled pair, some 5 minutes on two cores.
+    60 Alpaca prompts on the bundled pair, some 7 minutes on two cores.
 
     \b
       uihlm-device calibrate --output runs/pair

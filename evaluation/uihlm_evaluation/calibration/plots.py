@@ -119,7 +119,7 @@ def _collapse(figure: Any, trace: Trace, profile: Profile) -> None:
                       marker=_MARKERS[i], markevery=max(1, steps // 8), markersize=4, linewidth=1,
                       label=f"layer {layer}")  # fmt: skip
         axes.set(xlabel="decoding step", ylabel=label, ylim=(0, None))
-        axes.legend(fontsize=7)
+    left.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=len(shown), frameon=False)
 
 
 def _bars(values: list[Interval]) -> list[list[float]]:

@@ -24,7 +24,7 @@ import numpy as np
 
 from uihlm_device.conversation import Conversation
 from uihlm_device.decoder import Decoder, DecodeSettings
-from uihlm_device.drafter import Drafter, Record, Wants
+from uihlm_device.drafter import Drafter, Float32Array, Record, Wants
 from uihlm_device.policies import Evidence, Mode, Needs, Policy
 from uihlm_device.tokens import Origin, TokenRecord
 from uihlm_evaluation.calibration.layers import LayerStatistics, layer_statistics
@@ -38,15 +38,17 @@ TRACE, SETTINGS, PARTS = "trace.npz", "trace.json", "parts"
 
 
 class LayeredDrafter:
-    """A drafter that reads every layer's attention wherever it is asked for one layer's (`Drafter`).
-
-    Attributes:
-        statistics: of the last forward that was asked for attention.
-    """
+    """A drafter that reads every layer's attention wherever it is asked for one layer's (`Drafter`)."""
 
     def __init__(self, drafter: Drafter) -> None:
         self._drafter = drafter
-        self.statistics: LayerStatistics | None = None
+        self._layers: Float32Array | None = None
+
+    @property
+    def statistics(self) -> LayerStatistics:
+        """Of the last forward, which was asked for attention."""
+        assert self._layers is not None, "the last forward was asked for attention"
+        return layer_statistics(self._layers)
 
     @property
     def vocabulary_size(self) -> int:
@@ -71,9 +73,7 @@ class LayeredDrafter:
     def forward(self, keep_len: int, new_ids: Sequence[int], wants: Wants = Wants()) -> Record:
         """Run the drafter; see `Drafter.forward`."""
         record = self._drafter.forward(keep_len, new_ids, replace(wants, attention_layers=wants.attention))
-        # A prompt of one token precedes nothing: no row of it is ever a draft's.
-        if record.attention_layers is not None and record.attention_layers.shape[2] > 1:
-            self.statistics = layer_statistics(record.attention_layers)
+        self._layers = record.attention_layers
         return record
 
 
@@ -90,7 +90,7 @@ class Recorder:
 
     def uploads(self, evidence: Evidence) -> bool:
         """Note a draft, and upload it."""
-        assert self.drafter is not None and self.drafter.statistics is not None, "the loop has just run the draft"
+        assert self.drafter is not None, "the loop has just run the draft"
         assert evidence.logits is not None, "logits are declared as a need"
         statistics = self.drafter.statistics
         self.rows.append(

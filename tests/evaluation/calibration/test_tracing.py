@@ -197,7 +197,7 @@ def test_layered_drafter_is_the_drafter_otherwise():
     assert (layered.vocabulary_size, layered.stop_ids, layered.max_context) == (V, frozenset({7}), drafter.max_context)
     assert layered.fingerprint == drafter.fingerprint
     record = layered.forward(0, [1, 2])
-    assert record.attention_layers is None and layered.statistics is None
+    assert record.attention_layers is None
     layered.forward(1, [3], Wants(attention=True))
     assert layered.statistics.counts.shape == (drafter.n_layer, 3, 3)
     assert json.dumps(drafter.log) == "[[0, [1, 2]], [1, [3]]]"
