@@ -10,6 +10,7 @@ import pytest
 
 from fakes import FakeDrafter, FakeEngine, Logits, contextual, mixed
 from uihlm_cli import assembly
+from uihlm_device.policies import Needs, Policy
 from uihlm_models.presets import Role
 from uihlm_models.sources import Kind, ModelSource
 
@@ -56,6 +57,7 @@ class Weights:
         self.drafts = 0
         self.engine_context = self.drafter_context = 4096
         self.engines: list[FakeEngine] = []
+        self._drafters: dict[bool, FakeDrafter] = {}
 
     def resolve(self, model: str, role: Role) -> ModelSource:
         path = self.folder / f"{role.value}.gguf"
@@ -69,7 +71,14 @@ class Weights:
     def tokenizer(self) -> AsciiTokenizer:
         return AsciiTokenizer()
 
-    def for_policy(self, rule: object) -> FakeDrafter:
+    def for_policy(self, rule: Policy) -> FakeDrafter:
+        """One drafter a kind, as the real one."""
+        kind = Needs.IMPORTANCE in rule.needs
+        if kind not in self._drafters:
+            self._drafters[kind] = self._drafter()
+        return self._drafters[kind]
+
+    def _drafter(self) -> FakeDrafter:
         weights = self
 
         class Drafter(FakeDrafter):

@@ -68,6 +68,11 @@ def find_models(config: RunConfig) -> Models:
     return Models(slm, None if config.llm is None else resolve(config.llm, Role.TARGET))
 
 
+def vocabulary_size(models: Models) -> int:
+    """Return V, read from the drafter's tokenizer alone."""
+    return Drafters(models.slm, DrafterSettings()).tokenizer.vocabulary_size
+
+
 @contextlib.contextmanager
 def opened_device(
     config: RunConfig, server: str | None, timeout_s: float, shared_paths: bool = False

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +10,7 @@ from typing import Any
 
 import click
 
-from uihlm_cli.errors import SomeSamplesFailed, reported
+from uihlm_cli.errors import reported
 from uihlm_cli.options import (
     config_option,
     decode_options,
@@ -28,8 +25,7 @@ from uihlm_cli.options import (
 from uihlm_device.policies import names
 from uihlm_evaluation.prompts.datasets import Dataset, load, select
 from uihlm_evaluation.runs.configuration import DEFAULT_POLICIES, ClockMode, RunConfig, Selection
-from uihlm_evaluation.runs.runner import SAMPLES, Bench, Progress, run
-from uihlm_evaluation.runs.samples import Sample
+from uihlm_evaluation.runs.runner import SAMPLES, Bench, run
 from uihlm_proto.errors import UnavailableError
 
 
@@ -138,11 +134,9 @@ def _evaluate(config: RunConfig, dataset: Dataset, output: Path, values: dict[st
     from rich.console import Console
 
     from uihlm_cli.assembly import opened_device
+    from uihlm_cli.conclusion import conclude_and_show
     from uihlm_cli.profiles import check_profile
-    from uihlm_cli.scoring import opened_metrics
-    from uihlm_evaluation.runs.outcome import ModelFacts, conclude
-    from uihlm_evaluation.runs.table import TableFormat, render
-    from uihlm_models.sources import file_sha256
+    from uihlm_cli.run_progress import shown_progress
 
     console = Console(stderr=True)
     with opened_device(config, values["server"], values["timeout_s"]) as device:
@@ -157,7 +151,8 @@ def _evaluate(config: RunConfig, dataset: Dataset, output: Path, values: dict[st
         turns, decode = device.chat_format.first_turn, device.tokenizer.decode
         bench = Bench(decoders, device.clock, device.ledger, turns, decode, agreement)
         started_s = time.monotonic()
-        samples = _run_with_progress(bench, config, dataset, output, values["resume"], console)
+        with shown_progress(console, len(dataset.examples) * len(config.rows)) as on_progress:
+            samples = run(bench, config, dataset.examples, output, values["resume"], on_progress)
         if agreement is not None and agreement.asked:
             share = agreement.spent_s / (time.monotonic() - started_s)
             click.echo(
@@ -166,74 +161,4 @@ def _evaluate(config: RunConfig, dataset: Dataset, output: Path, values: dict[st
                 err=True,
             )
         vocabulary_size = device.tokenizer.vocabulary_size
-        sources = [("slm", device.models.slm)] + ([("llm", device.models.llm)] if device.models.llm else [])
-    facts = [ModelFacts(role, source.label, file_sha256(source), source.commit) for role, source in sources]
-    with opened_metrics(console) if values["metrics"] else contextlib.nullcontext() as metrics:
-        results = conclude(output, config, dataset, facts, vocabulary_size, samples, metrics)
-    render(results, TableFormat(values["format"]), Console(), metrics.hash if metrics else None)
-    click.echo(f"written to {output}", err=True)
-    failed = [sample for sample in samples if sample.failed]
-    if failed:
-        raise SomeSamplesFailed(
-            f"{len(failed)} of {len(samples)} answers failed, the first: prompt {failed[0].prompt} under "
-            f"{failed[0].policy}: {failed[0].error}"
-        )
-
-
-def _run_with_progress(
-    bench: Bench, config: RunConfig, dataset: Dataset, output: Path, resume: bool, console: Any
-) -> list[Sample]:
-    """Run with a bar on a terminal, a line every tenth of the way elsewhere."""
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    counts = _Counts()
-    if not console.is_terminal:
-        return run(bench, config, dataset.examples, output, resume, _plain_progress(counts))
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Bar(*columns, console=console) as bar:
-        task = bar.add_task("answers", total=len(dataset.examples) * len(config.rows))
-
-        def show(progress: Progress) -> None:
-            counts.add(progress.sample)
-            bar.update(task, completed=progress.done, total=progress.total, description=counts.line())
-
-        return run(bench, config, dataset.examples, output, resume, show)
-
-
-def _plain_progress(counts: _Counts) -> Callable[[Progress], None]:
-    def show(progress: Progress) -> None:
-        counts.add(progress.sample)
-        if (
-            progress.done == progress.total
-            or progress.done * 10 // progress.total > (progress.done - 1) * 10 // progress.total
-        ):
-            click.echo(f"{progress.done}/{progress.total} answers; {counts.line()}", file=sys.stderr)
-
-    return show
-
-
-class _Counts:
-    """Running upload rate and acceptance over all policies that can upload."""
-
-    def __init__(self) -> None:
-        self.tokens = self.uploaded = self.rejected = 0
-
-    def add(self, sample: Sample) -> None:
-        """Count one answer."""
-        if sample.policy not in ("slm", "llm"):
-            self.tokens += sample.tokens
-        self.uploaded += sample.uploaded
-        self.rejected += sample.rejected
-
-    def line(self) -> str:
-        """Return both rates in words."""
-        upload = f"{self.uploaded / self.tokens:.0%}" if self.tokens else "–"
-        accepted = f"{1 - self.rejected / self.uploaded:.0%}" if self.uploaded else "–"
-        return f"uploaded {upload}, accepted {accepted}"
+    conclude_and_show(config, dataset, output, device.models, vocabulary_size, samples, values, console)

@@ -150,11 +150,10 @@ def sweep_config(values: Values, selection: Selection) -> RunConfig:
 def _sweep(config: RunConfig, dataset: Dataset, output: Path, values: Values) -> None:
     from rich.console import Console
 
-    from uihlm_cli.assembly import find_models
+    from uihlm_cli.assembly import find_models, vocabulary_size
     from uihlm_cli.conclusion import conclude_and_show
     from uihlm_cli.run_progress import shown_progress
     from uihlm_cli.sweep_worker import SweepWorker
-    from uihlm_device.loading import Drafters
     from uihlm_evaluation.report.folder import RunFolder
     from uihlm_evaluation.sweeps.sweep import Machinery, sweep
     from uihlm_evaluation.sweeps.table1 import write_table1
@@ -171,7 +170,6 @@ def _sweep(config: RunConfig, dataset: Dataset, output: Path, values: Values) ->
     def measured() -> ComputeTimes:
         return _measured(config, dataset, values, console)
 
-    vocabulary_size = Drafters(models.slm).tokenizer.vocabulary_size
     total = len(dataset.examples) * len(config.rows)
     with shown_progress(console, total) as on_progress:
         config, samples = sweep(
@@ -184,7 +182,7 @@ def _sweep(config: RunConfig, dataset: Dataset, output: Path, values: Values) ->
             on_progress=on_progress,
         )
     try:
-        conclude_and_show(config, dataset, output, models, vocabulary_size, samples, values, console)
+        conclude_and_show(config, dataset, output, models, vocabulary_size(models), samples, values, console)
     except SomeSamplesFailed:
         write_table1(RunFolder.read(output))
         raise

@@ -1,10 +1,11 @@
 """What compute takes on this machine, measured alone: what rows that run side by side are charged.
 
-    draft    mean seconds a drafted token, for each kind of row (what its policy needs costs time)
-    forward  a + b·(positions − 1) seconds, least squares over the LLM's forwards
+    draft    mean seconds a drafted token, for each kind of row (what its policy needs costs time), of the quickest prompt
+    forward  a + b·(positions − 1) seconds; a, b medians over the LLM's forwards, of the shortest and of the others' rest
 
 Two computations at once slow each other down, and work that rows share is done once; neither may show in a row's seconds. So a
-few prompts are answered first with nothing beside them, and every row is charged what was measured then.
+few prompts are answered first with nothing beside them, and every row is charged what was measured then. Minimum and
+medians, because a machine is never quite alone.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from uihlm_proto.errors import InvalidRequestError
 from uihlm_wireless.timing import TimingProfile
 
 # Prompts answered alone: forwards of many lengths come up within the first.
-PROMPTS = 2
+PROMPTS = 3
 
 # The last token's own draft is not what the prompt's prefill took: that is charged as any other draft.
 _FIRST = 1
@@ -102,17 +103,17 @@ def measure(
     asking = [row for row in rows if policy(row.policy, row.rules).mode is Mode.LLM_ALONE][:1]
     timed = [*kinds.values(), *asking]
     chosen = examples[:PROMPTS]
-    draft_s: dict[str, list[float]] = {kind: [] for kind in kinds}
+    means: dict[str, float] = {}
     forwards: list[tuple[int, float]] = []
     failure: str | None = None
     for number, (row, example) in enumerate((row, example) for row in timed for example in chosen):
         sample, records = answer(row.label, example)
         failure = sample.error or failure
-        if row not in asking:
-            draft_s[_kind(row)] += [record.draft_s for record in records[_FIRST:]]
+        if row not in asking and len(records) > _FIRST:
+            mean = float(np.mean([record.draft_s for record in records[_FIRST:]]))
+            means[_kind(row)] = min(mean, means.get(_kind(row), mean))
         forwards += [(r.llm_positions, r.forward_s) for r in records if r.llm_forwards == 1 and r.forward_s > 0.0]
         on_answer(number + 1, len(timed) * len(chosen))
-    means = {kind: float(np.mean(seconds)) for kind, seconds in draft_s.items() if seconds}
     if set(kinds) - set(means):
         raise InvalidRequestError(f"no answer to the first prompts, so nothing to time: {failure}")
     forward_s, position_s = _line(forwards)
@@ -121,12 +122,15 @@ def measure(
 
 
 def _line(forwards: Sequence[tuple[int, float]]) -> tuple[float, float]:
-    """Return (seconds of one position, seconds a further one) by least squares; (0, 0) without forwards."""
+    """Return (seconds of one position, seconds a further one); (0, 0) without forwards."""
     if not forwards:
         return 0.0, 0.0
-    further = np.array([positions - 1 for positions, _ in forwards], np.float64)
+    positions = np.array([count for count, _ in forwards], np.float64)
     seconds = np.array([taken for _, taken in forwards])
-    if np.ptp(further) == 0.0:
-        return float(seconds.mean()), 0.0
-    slope, start = np.polyfit(further, seconds, 1)
-    return max(0.0, float(start)), max(0.0, float(slope))
+    least = positions.min()
+    shortest = float(np.median(seconds[positions == least]))
+    longer = positions > least
+    if not longer.any():
+        return shortest, 0.0
+    slope = max(0.0, float(np.median((seconds[longer] - shortest) / (positions[longer] - least))))
+    return max(0.0, shortest - slope * float(least - 1.0)), slope

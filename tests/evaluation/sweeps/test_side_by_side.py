@@ -1,0 +1,45 @@
+"""Prompts side by side: every task is answered once, workers are processes, and a worker that dies is noticed."""
+
+import os
+
+import pytest
+
+from sweep_workers import Echo
+from uihlm_evaluation.prompts.datasets import Example
+from uihlm_evaluation.sweeps.side_by_side import Task, WorkerError, answers
+from uihlm_proto.errors import UnavailableError
+
+
+def task(index, instruction="say"):
+    return Task(Example(index, instruction, "", ""), ("slm", "u"))
+
+
+def test_one_job_answers_here_and_in_order():
+    done = list(answers(Echo(), [task(4), task(2)], 1))
+    assert [[(label, sample.prompt) for label, sample, _ in prompt] for prompt in done] == [
+        [("slm", 4), ("u", 4)],
+        [("slm", 2), ("u", 2)],
+    ]
+    assert {sample.text for prompt in done for _, sample, _ in prompt} == {str(os.getpid())}
+
+
+def test_two_jobs_answer_every_task_once_in_processes_of_their_own():
+    done = list(answers(Echo(pause_s=0.05), [task(index) for index in range(12)], 2))
+    assert sorted(sample.prompt for prompt in done for _, sample, _ in prompt) == sorted([*range(12)] * 2)
+    processes = {sample.text for prompt in done for _, sample, _ in prompt}
+    assert len(processes) == 2
+    assert str(os.getpid()) not in processes
+    assert all(records[0].token == sample.prompt for prompt in done for _, sample, records in prompt)
+
+
+def test_worker_that_dies_ends_the_run_with_a_sentence_and_keeps_what_was_done():
+    done = []
+    with pytest.raises(WorkerError, match=r"exit code 9 .*--resume"):
+        for prompt in answers(Echo(), [task(0), task(1, "die")], 2):
+            done.append(prompt[0][1].prompt)
+    assert done == [0]
+
+
+def test_error_of_a_worker_is_raised_as_itself():
+    with pytest.raises(UnavailableError, match="the base station is gone"):
+        list(answers(Echo(), [task(0, "lost"), task(1)], 2))
