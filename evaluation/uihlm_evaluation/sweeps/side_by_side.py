@@ -100,6 +100,17 @@ def _work(open_worker: OpenWorker, todo: Any, done: Any) -> None:
     try:
         with open_worker() as answer:
             while (task := todo.get()) is not None:
-                done.put([(label, *answer(label, task.example)) for label in task.labels])
+                answered: list[Answered] = []
+                for label in task.labels:
+                    # A parent that was killed could not end its workers, and nobody reads what they would still do.
+                    if not _parent_lives():
+                        return
+                    answered.append((label, *answer(label, task.example)))
+                done.put(answered)
     except UihlmError as error:
         done.put(error)
+
+
+def _parent_lives() -> bool:
+    parent = multiprocessing.parent_process()
+    return parent is not None and parent.is_alive()

@@ -1,6 +1,10 @@
 """Prompts side by side: every task is answered once, workers are processes, and a worker that dies is noticed."""
 
 import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -43,3 +47,36 @@ def test_worker_that_dies_ends_the_run_with_a_sentence_and_keeps_what_was_done()
 def test_error_of_a_worker_is_raised_as_itself():
     with pytest.raises(UnavailableError, match="the base station is gone"):
         list(answers(Echo(), [task(0, "lost"), task(1)], 2))
+
+
+ORPHAN = """
+import sys
+sys.path[:0] = {path!r}
+from sweep_workers import Echo
+from uihlm_evaluation.prompts.datasets import Example
+from uihlm_evaluation.sweeps.side_by_side import Task, answers
+
+if __name__ == "__main__":
+    tasks = [Task(Example(n, "say", "", ""), ("u",) * 200) for n in range(2)]
+    tasks.insert(0, Task(Example(9, "say", "", ""), ("u",)))
+    for prompt in answers(Echo(pause_s=0.1), tasks, 2):
+        print(prompt[0][1].text, flush=True)
+"""
+
+
+def test_workers_end_when_their_parent_is_killed(tmp_path):
+    script = tmp_path / "orphan.py"
+    script.write_text(ORPHAN.format(path=[entry for entry in sys.path if entry]))
+    parent = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True)
+    worker = int(parent.stdout.readline())
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            os.kill(worker, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    os.kill(worker, signal.SIGKILL)
+    raise AssertionError("the worker went on without anybody to work for")
