@@ -141,19 +141,21 @@ class FakeEngine:
                 raise InvalidRequestError(f"bad work {part} on {len(ids)} ids")
             self.log.append(replace(part, new_ids=tuple(part.new_ids)))
             kept = ids[: part.keep_len]
-            above = range(-1, len(part.new_ids) - 1) if part.parents is None else part.parents
-            seen: list[list[int]] = []  # what each new id and its ancestors make of the context
-            for token, parent in zip(part.new_ids, above, strict=True):
-                if not -1 <= parent < len(seen):
-                    raise InvalidRequestError(f"parent {parent} of node {len(seen)}")
-                seen.append([*(kept if parent < 0 else seen[parent]), token])
             if part.parents is None:
-                self.sessions[part.session] = seen[-1]
+                whole = self.sessions[part.session] = [*kept, *part.new_ids]
                 self.trees.pop(part.session, None)
+                contexts = [whole[: len(whole) - part.rows + 1 + r] for r in range(part.rows)]
             else:
+                # What each node and its ancestors make of the context.
+                seen: list[list[int]] = []
+                for token, parent in zip(part.new_ids, part.parents, strict=True):
+                    if not -1 <= parent < len(seen):
+                        raise InvalidRequestError(f"parent {parent} of node {len(seen)}")
+                    seen.append([*(kept if parent < 0 else seen[parent]), token])
                 self.sessions[part.session] = kept
                 self.trees[part.session] = (tuple(part.new_ids), tuple(part.parents))
-            rows = [self._logits(context) for context in seen[len(seen) - part.rows :]]
+                contexts = seen[len(seen) - part.rows :]
+            rows = [self._logits(context) for context in contexts]
             out.append(np.stack(rows) if rows else np.zeros((0, self.vocabulary_size), np.float32))
         return out
 

@@ -10,21 +10,21 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from uihlm_basestation.batcher import Batcher, Forwarded
 from uihlm_basestation.engine import Engine, Work
-from uihlm_basestation.verification import draw_alone, prepare, verify_chain
+from uihlm_basestation.trees import ROOT, check_parents, check_siblings, depths
+from uihlm_basestation.verification import draw_alone, prepare, verify_chain, verify_tree
 from uihlm_proto.codecs import Codec, Judge, codec
 from uihlm_proto.errors import InvalidRequestError, MismatchError, ProtocolError
 from uihlm_proto.limits import MAX_DRAFTS, PROTOCOL_VERSION
 from uihlm_proto.randomness import KEY_BYTES, Draws
 from uihlm_proto.sampling import Sampling
 from uihlm_proto.v1 import verification_pb2 as pb
-
 
 # Making draws holds the interpreter: the engine's thread must have entered its forward by then.
 _HEAD_START_S = 0.001
@@ -49,6 +49,8 @@ class Session:
         self._ids: list[int] = []
         # How many of `_ids` the engine has run; the rest ride on the next forward.
         self._ran = 0
+        # Of the last forward's tree, the nodes that stand: they are among the `_ran`, and the next forward keeps them.
+        self._path: Sequence[int] = ()
         # Logits after the last run id, while every id has been run.
         self._row: npt.NDArray[np.float32] | None = None
         self._epoch = 0
@@ -100,8 +102,8 @@ class Session:
             return
         if bool(request.drafts) == bool(request.generate):
             raise InvalidRequestError("an Upload holds either drafts or generate > 0, and not both")
-        if request.parents or request.audit or request.HasField("assumed_id"):
-            raise InvalidRequestError("this base station does not speak trees, audits or guessed bonus tokens yet")
+        if request.audit or request.HasField("assumed_id"):
+            raise InvalidRequestError("this base station does not speak audits or guessed bonus tokens yet")
         if len(request.drafts) > MAX_DRAFTS:
             raise InvalidRequestError(f"{len(request.drafts)} drafts in one upload: at most {MAX_DRAFTS} are judged")
         unsent = [*request.context_ids, *request.skipped_ids]
@@ -110,8 +112,14 @@ class Session:
             raise InvalidRequestError(
                 f"first_position is {request.first_position}, but the ids sent so far end at {position}: out of step"
             )
-        self._check_ids(unsent, position + max(len(request.drafts), 1))
-        if request.drafts:
+        parents = list(request.parents)
+        if parents:
+            check_parents(parents, len(request.drafts))
+        deepest = max(depths(parents), default=len(request.drafts) - 1)
+        self._check_ids(unsent, position + max(deepest + 1, 1))
+        if parents:
+            yield await self._judge_tree(request, unsent, parents)
+        elif request.drafts:
             yield await self._judge(request, unsent)
         else:
             async for verdict in self._generate(request, unsent):
@@ -160,6 +168,48 @@ class Session:
             cost=_cost(forwarded),
         )
 
+    async def _judge_tree(self, request: pb.Upload, unsent: list[int], parents: list[int]) -> pb.Verdict:
+        if self._codec.judge is not Judge.COUPLED:
+            raise InvalidRequestError(
+                f"a tree is judged by the LLM's own draws: open the session with the codec coupled, not {self._codec.name}"
+            )
+        tokens = [self._codec.decode(draft.payload).token for draft in request.drafts]
+        check_siblings(tokens, parents)
+        ids = [*self._ids, *unsent]
+        trunk = ids[self._ran :]
+        # The roots hang from the last id: it is run with them, or its row is at hand.
+        whole = [*range(ROOT, len(trunk) - 1), *(len(trunk) + parent for parent in parents)]
+        wanted = len(tokens) + bool(trunk)
+        forwarded = await self._forward([*trunk, *tokens], wanted, Judge.COUPLED, len(ids), whole)
+        rows = forwarded.rows
+        if not trunk:
+            assert self._row is not None, "with nothing to run, the last row is at hand"
+            rows = np.concatenate([self._row[np.newaxis], rows])
+        verdict = verify_tree(
+            tokens,
+            parents,
+            lambda node: self._sampling.distribution(rows[node + 1]),
+            self._draws,
+            len(ids),
+            self._engine.stop_ids,
+        )
+        end = verdict.path[-1] if verdict.path else ROOT
+        self._path = [*range(len(trunk)), *(len(trunk) + node for node in verdict.path)]
+        self._ids = [*ids, *(tokens[node] for node in verdict.path)]
+        self._ran, self._row = len(self._ids), rows[end + 1].copy()
+        if verdict.token is not None:
+            self._ids.append(verdict.token)
+            self._row = None
+            self._epoch += end in parents
+        return pb.Verdict(
+            round=request.round,
+            accepted=len(verdict.path),
+            path=verdict.path,
+            token_id=verdict.token,
+            y_d=verdict.y_d,
+            cost=_cost(forwarded),
+        )
+
     async def _generate(self, request: pb.Upload, unsent: list[int]) -> AsyncIterator[pb.Verdict]:
         self._ids.extend(unsent)
         for i in range(request.generate):
@@ -177,15 +227,19 @@ class Session:
             if last:
                 return
 
-    async def _forward(self, run: list[int], rows: int, judge: Judge, position: int) -> Forwarded:
-        """Run ids after those that ran, and meanwhile make the draws that judge `position`."""
+    async def _forward(
+        self, run: list[int], rows: int, judge: Judge, position: int, parents: Sequence[int] | None = None
+    ) -> Forwarded:
+        """Run ids, a chain or a tree, after those that ran, and meanwhile make the draws that judge `position`."""
         ahead = asyncio.get_running_loop().call_later(
             _HEAD_START_S, prepare, self._draws, judge, position, self._engine.vocabulary_size
         )
         try:
-            return await self._batcher.forward(Work(self.number, self._ran, run, rows))
+            forwarded = await self._batcher.forward(Work(self.number, self._ran, run, rows, parents, self._path))
         finally:
             ahead.cancel()
+        self._path = ()
+        return forwarded
 
     def _check_fit(self, version: int, vocabulary_size: int, fingerprint: bytes) -> None:
         if version != PROTOCOL_VERSION:

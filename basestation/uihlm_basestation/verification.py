@@ -11,16 +11,18 @@ coupled   (shared noise, no x on the air)
     The token emitted is d* either way: the LLM's own draw.
 
 A chain of L > 1 drafts that all stand earns a bonus token from the LLM; a single draft earns none (as in the paper).
+A tree (coupled only) is walked by the LLM's own draws: the child that holds d* stands, and where there is none d* follows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from uihlm_basestation.trees import ROOT, children
 from uihlm_proto.codecs import Judge, ReceivedDraft
 from uihlm_proto.randomness import Draws, Role
 from uihlm_proto.sampling import draw, race
@@ -126,6 +128,55 @@ def verify_chain(
         else:
             bonus = draw_alone(y, draws, position)
     return ChainVerdict(tuple(judgements), len(drafts), bonus)
+
+
+@dataclass(frozen=True, slots=True)
+class TreeVerdict:
+    """The word on a tree of drafts.
+
+    Attributes:
+        path: the nodes that stand, from a root down.
+        y_d: the LLM's probability of each.
+        token: what follows them: the LLM's draw that no child holds; None if the path ends with a stop token.
+    """
+
+    path: tuple[int, ...]
+    y_d: tuple[float, ...]
+    token: int | None
+
+
+def verify_tree(
+    ids: Sequence[int],
+    parents: Sequence[int],
+    y_at: Callable[[int], FloatArray],
+    draws: Draws,
+    first_position: int,
+    stop_ids: Collection[int] = (),
+) -> TreeVerdict:
+    """Walk a tree of drafts by the LLM's own draws; every token that comes of it is one, as with policy `llm`.
+
+    Args:
+        ids: the tree's tokens; no two children of a node hold one token.
+        parents: index of each node's parent, −1 for a root (uihlm_basestation.trees).
+        y_at: y_at(i) is the LLM's distribution `[V]` after node i, y_at(−1) the one that the roots were drafted for.
+        draws: of the session's key.
+        first_position: absolute position of the roots.
+        stop_ids: tokens that end an answer, and so the walk.
+    """
+    below = children(ids, parents)
+    path: list[int] = []
+    y_d: list[float] = []
+    node = ROOT
+    while True:
+        y = y_at(node)
+        token = draw_alone(y, draws, first_position + len(path))
+        if token not in below.get(node, {}):
+            return TreeVerdict(tuple(path), tuple(y_d), token)
+        node = below[node][token]
+        path.append(node)
+        y_d.append(float(y[token]))
+        if token in stop_ids:
+            return TreeVerdict(tuple(path), tuple(y_d), None)
 
 
 def prepare(draws: Draws, judge: Judge, position: int, vocabulary_size: int) -> None:
