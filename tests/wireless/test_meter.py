@@ -53,3 +53,10 @@ def test_dense_model_bits_are_the_papers_whatever_else_rides_along(name, b_prob,
 def test_coupled_model_bits_are_its_payload():
     upload = Upload(skipped_ids=[1, 2], drafts=[Draft(payload=b"12")])
     assert upload_model_bit(upload, codec("coupled", V), 32) == 2 * 15 + 16
+
+
+@pytest.mark.parametrize("name", ["lattice", "lattice:tv=0.05,alpha=0.1"])
+def test_lattice_model_bits_are_its_payload_whatever_is_billed_a_probability(name):
+    upload = Upload(skipped_ids=[1, 2], drafts=[Draft(payload=bytes(33)), Draft(payload=bytes(3))])
+    assert upload_model_bit(upload, codec(name, V), 32) == 2 * 15 + 36 * 8
+    assert upload_model_bit(Upload(skipped_ids=[7], generate=3), codec(name, V)) == 15
