@@ -190,13 +190,15 @@ class Bench:
         )
         self.contract = Contract(drafter.fingerprint, self.sampling, self.codec)
 
-    def decoder(self, name: str, max_tokens: int = 32, settings: PolicySettings | None = None) -> Decoder:
+    def decoder(
+        self, name: str, max_tokens: int = 32, settings: PolicySettings | None = None, **decode: int
+    ) -> Decoder:
         rule = policy(name, settings or PolicySettings())
         return Decoder(
             self.drafter,
             self.codec,
             rule,
-            DecodeSettings(self.sampling, max_tokens),
+            DecodeSettings(self.sampling, max_tokens, **decode),
             self.clock,
             self.ledger,
             self.timing,
@@ -211,10 +213,11 @@ class Bench:
         index: int = 0,
         max_tokens: int = 32,
         settings: PolicySettings | None = None,
+        **decode: int,
     ) -> list[TokenRecord]:
         conversation = Conversation(session_key(seed, index))
         conversation.extend(list(prompt))
-        records = list(self.decoder(name, max_tokens, settings).answer(conversation))
+        records = list(self.decoder(name, max_tokens, settings, **decode).answer(conversation))
         conversation.end_session()
         return records
 

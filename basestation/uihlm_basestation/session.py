@@ -18,7 +18,7 @@ import numpy.typing as npt
 from uihlm_basestation.batcher import Batcher, Forwarded
 from uihlm_basestation.engine import Engine, Work
 from uihlm_basestation.trees import ROOT, check_parents, check_siblings, depths
-from uihlm_basestation.verification import draw_alone, prepare, verify_chain, verify_tree
+from uihlm_basestation.verification import draw_alone, earns_bonus, prepare, verify_chain, verify_tree
 from uihlm_proto.codecs import Codec, Judge, codec
 from uihlm_proto.errors import InvalidRequestError, MismatchError, ProtocolError
 from uihlm_proto.limits import MAX_DRAFTS, PROTOCOL_VERSION
@@ -54,6 +54,8 @@ class Session:
         # Logits after the last run id, while every id has been run.
         self._row: npt.NDArray[np.float32] | None = None
         self._epoch = 0
+        # The bonus token of the last verdict, while nothing has been judged after it.
+        self._bonus: int | None = None
         self._draws = Draws(bytes(KEY_BYTES))
         self._sampling = Sampling()
         self._codec: Codec = codec("dense32", engine.vocabulary_size)
@@ -102,8 +104,18 @@ class Session:
             return
         if bool(request.drafts) == bool(request.generate):
             raise InvalidRequestError("an Upload holds either drafts or generate > 0, and not both")
-        if request.audit or request.HasField("assumed_id"):
-            raise InvalidRequestError("this base station does not speak audits or guessed bonus tokens yet")
+        if request.audit:
+            raise InvalidRequestError("this base station does not speak audits yet")
+        if request.HasField("assumed_id"):
+            if self._bonus is None:
+                raise InvalidRequestError(
+                    f"assumed_id is {request.assumed_id}, but no bonus token came before this upload: leave it out"
+                )
+            if request.assumed_id != self._bonus:
+                # A wrong guess is a correction too: what the device built on it is dropped, now and in later uploads.
+                self._epoch += 1
+                yield pb.Verdict(round=request.round, stale=True)
+                return
         if len(request.drafts) > MAX_DRAFTS:
             raise InvalidRequestError(f"{len(request.drafts)} drafts in one upload: at most {MAX_DRAFTS} are judged")
         unsent = [*request.context_ids, *request.skipped_ids]
@@ -133,7 +145,7 @@ class Session:
         drafts = [self._codec.decode(draft.payload) for draft in request.drafts]
         ids = [*self._ids, *unsent]
         # Row i judges draft i, so the last draft itself is run only where a bonus may follow it.
-        rows = len(drafts) + (len(drafts) > 1)
+        rows = len(drafts) + earns_bonus(drafts, self._engine.stop_ids)
         run = [*ids[self._ran :], *(draft.token for draft in drafts[: rows - 1])]
         forwarded: Forwarded | None = None
         logits = self._row[np.newaxis] if self._row is not None and not unsent else None
@@ -149,6 +161,7 @@ class Session:
             self._codec.judge,
             self._draws,
             len(ids),
+            self._engine.stop_ids,
         )
         self._ids = [*ids, *(draft.token for draft in drafts[: verdict.accepted])]
         # Drafts that fell are rolled back by the next forward, which keeps `_ran` positions.
@@ -157,6 +170,7 @@ class Session:
             self._ids.append(verdict.token)
         self._row = None
         self._epoch += verdict.accepted < len(drafts)
+        self._bonus = verdict.token if verdict.accepted == len(drafts) else None
         known = [j for j in verdict.judgements if j.reject_probability is not None and j.total_variation is not None]
         return pb.Verdict(
             round=request.round,
@@ -201,6 +215,7 @@ class Session:
             self._ids.append(verdict.token)
             self._row = None
             self._epoch += end in parents
+        self._bonus = None if end in parents else verdict.token
         return pb.Verdict(
             round=request.round,
             accepted=len(verdict.path),
@@ -212,6 +227,7 @@ class Session:
 
     async def _generate(self, request: pb.Upload, unsent: list[int]) -> AsyncIterator[pb.Verdict]:
         self._ids.extend(unsent)
+        self._bonus = None
         for i in range(request.generate):
             run = self._ids[self._ran :]
             forwarded: Forwarded | None = None

@@ -10,7 +10,8 @@ coupled   (shared noise, no x on the air)
     draw d* = argmin(E / y) with the exponentials E that the drafter raced x with; accept iff d* = d, else emit d*.
     The token emitted is d* either way: the LLM's own draw.
 
-A chain of L > 1 drafts that all stand earns a bonus token from the LLM; a single draft earns none (as in the paper).
+A chain of L > 1 drafts that all stand earns a bonus token from the LLM, unless it ends the answer; a single draft earns none
+(as in the paper).
 A tree (coupled only) is walked by the LLM's own draws: the child that holds d* stands, and where there is none d* follows.
 """
 
@@ -84,22 +85,29 @@ class ChainVerdict:
     token: int | None
 
 
+def earns_bonus(drafts: Sequence[ReceivedDraft], stop_ids: Collection[int]) -> bool:
+    """Return whether a bonus token follows if every draft stands: two or more, the last of them no end of the answer."""
+    return len(drafts) > 1 and drafts[-1].token not in stop_ids
+
+
 def verify_chain(
     drafts: Sequence[ReceivedDraft],
     y_at: Callable[[int], FloatArray],
     judge: Judge,
     draws: Draws,
     first_position: int,
+    stop_ids: Collection[int] = (),
 ) -> ChainVerdict:
     """Judge drafts in order until one falls.
 
     Args:
         drafts: L ≥ 1 drafts, the first at `first_position`.
         y_at: y_at(i) is the LLM's distribution `[V]` for draft i given the drafts before it; i = L is the bonus row and
-            is asked for only when L > 1.
+            is asked for only where a bonus is earned.
         judge: the rule that fits the codec.
         draws: of the session's key.
         first_position: absolute position of the first draft.
+        stop_ids: ids after which nothing follows.
     """
     judgements: list[Judgement] = []
     for i, draft in enumerate(drafts):
@@ -120,7 +128,7 @@ def verify_chain(
         if judgement.replacement is not None:
             return ChainVerdict(tuple(judgements), i, judgement.replacement)
     bonus = None
-    if len(drafts) > 1:
+    if earns_bonus(drafts, stop_ids):
         position = first_position + len(drafts)
         y = y_at(len(drafts))
         if judge is Judge.RESIDUAL:

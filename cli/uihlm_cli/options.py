@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import click
 
-from uihlm_device.decoder import DecodeSettings
+from uihlm_device.decoder import AUTO, DecodeSettings
 from uihlm_device.importance import Readout
 from uihlm_device.policies import PolicySettings
 from uihlm_device.uncertainty import Estimator
@@ -24,6 +24,7 @@ from uihlm_evaluation.prompts.datasets import NAMES
 from uihlm_evaluation.runs.configuration import ClockMode, RunConfig, Selection
 from uihlm_proto.codecs import CODECS, canonical_name
 from uihlm_proto.errors import InvalidRequestError
+from uihlm_proto.limits import MAX_DRAFTS
 from uihlm_proto.sampling import Sampling
 from uihlm_wireless.channel import RadioLink
 from uihlm_wireless.energy import JouleProfile
@@ -59,6 +60,19 @@ def _finite(context: click.Context, parameter: click.Parameter, value: Any) -> A
 def _option(*names: str, help: str, **settings: Any) -> Callable[[F], F]:
     settings.setdefault("show_default", True)
     return click.option(*names, help=help, show_envvar=True, callback=_finite, **settings)
+
+
+def _draft_length(value: str) -> int:
+    """Return the drafts of an upload."""
+    if value == "auto":
+        return AUTO
+    try:
+        length = int(value)
+    except ValueError:
+        length = 0
+    if not 1 <= length <= MAX_DRAFTS:
+        raise click.BadParameter(f"must be 1 … {MAX_DRAFTS}, or auto, got {value!r}")
+    return length
 
 
 def _choice(names: type[Any]) -> click.Choice[Any]:
@@ -177,6 +191,19 @@ decode_options: Callable[[F], F] = _group(
         metavar="NAME",
         default=_DEFAULT.codec,
         help=f"Uplink codec: {', '.join(CODECS)}; lattice:k=16,l=128 and lattice:tv=0.05,alpha=0.1 set its grid.",
+    ),
+    _option(
+        "--draft-length",
+        type=_draft_length,
+        metavar="N|auto",
+        default="1",
+        help="Drafts an upload under hlm; `auto` picks the quickest for each answer.",
+    ),
+    _option(
+        "--in-flight",
+        type=click.IntRange(1),
+        default=1,
+        help="Uploads that may wait for verdicts at once; 1 waits for each.",
     ),
     _option(
         "--estimator",
@@ -327,6 +354,8 @@ def run_config(values: Values, policies: tuple[str, ...], selection: Selection =
             estimator=Estimator(values["estimator"]),
             gamma=values["gamma"],
             readout=Readout(values["readout"]),
+            draft_length=values["draft_length"],
+            in_flight=values["in_flight"],
         ),
         rules=PolicySettings(values["theta_u"], values["k"], values["theta_c"], values["rate"]),
         codec=values["codec"],

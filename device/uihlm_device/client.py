@@ -199,9 +199,14 @@ class RemoteSession:
             skipped_ids=upload.skipped_ids,
             drafts=[pb.Draft(payload=payload) for payload in upload.payloads],
             generate=upload.generate,
+            assumed_id=upload.assumed_id,
         )
         self._connection.post(self._requests, pb.VerifyRequest(upload=request))
         return round_number
+
+    def arrived(self, round_number: int) -> bool:
+        """Return whether the next verdict of a round is there, or the error that takes its place."""
+        return not self._answers[round_number].empty()
 
     def verdict(self, round_number: int) -> Verdict:
         """Wait for the next verdict of a round."""

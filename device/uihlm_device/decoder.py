@@ -1,37 +1,44 @@
 """The decode loop: draft, decide, ask or commit. A generator of one typed record a token.
 
-    record = drafter(ids)                      logits z and what the policy asked for
-    x̂, d  = codec.draft(x = shape(z))          quantise, then draw
-    δ      = policy(evidence of d)
+    d, evidence = draft(ids)                   uihlm_device/drafting.py
+    δ           = policy(evidence)
     δ = 0  commit d; no message
     δ = 1  upload d with the ids skipped since the last upload; commit what the verdict says
 
-Where the policy looks at attention, d is run through the drafter before the decision (its attention row exists only then);
-elsewhere d is run when the next token is drafted, so that a rejected draft costs no forward. Either way the drafter's
-cache is cut to what is committed by the next forward's `keep_len`, also when the generator is dropped half-way.
+An upload may carry a block of drafts (`draft_length`), and drafting may go on while verdicts are in flight (`in_flight`), as if
+they were good: what a verdict corrects is dropped with all that was drafted after it, so the tokens are those of a loop that
+waits. The drafter's cache is cut to what still stands, also when the generator is dropped half-way.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
 
+from uihlm_device.answer import Answer
+from uihlm_device.charges import NOTHING, Charge, Judged, token_record
 from uihlm_device.conversation import Conversation
-from uihlm_device.drafter import Drafter, Record, Wants
-from uihlm_device.importance import Importance, Readout, importance
-from uihlm_device.importance import wants as attention_wants
-from uihlm_device.policies import Evidence, Mode, Needs, Policy
-from uihlm_device.session import Session, Upload, Verdict
+from uihlm_device.draft_length import LengthChooser
+from uihlm_device.drafter import Drafter
+from uihlm_device.drafting import Draft, Drafting, DraftSettings
+from uihlm_device.flights import Flight
+from uihlm_device.importance import Readout
+from uihlm_device.policies import Mode, Policy
+from uihlm_device.session import Session, Upload
 from uihlm_device.tokens import Origin, TokenRecord
-from uihlm_device.uncertainty import Estimator, uncertainty
-from uihlm_proto.codecs import Codec, CodedDraft
+from uihlm_device.uncertainty import Estimator
+from uihlm_proto.codecs import Codec
 from uihlm_proto.errors import InvalidRequestError, ProtocolError
-from uihlm_proto.randomness import Role, uniform
+from uihlm_proto.limits import MAX_DRAFTS
 from uihlm_proto.sampling import Sampling
 from uihlm_wireless.clock import Clock
 from uihlm_wireless.ledger import Ledger
 from uihlm_wireless.timing import TimingProfile
+
+# A draft length that is chosen anew for each answer.
+AUTO = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,12 @@ class DecodeSettings:
         estimator: of the uncertainty u.
         gamma: γ of the importance threshold.
         readout: reading of the attention.
+        draft_length: drafts an upload carries under a policy that uploads every token; a bonus token follows two or more.
+            AUTO picks the length for each answer (uihlm_device/draft_length.py).
+        in_flight: uploads that may wait for their verdicts at once; 1 waits for each.
+
+    Raises:
+        InvalidRequestError: for a draft length outside 1 … 64, or a window below 1.
     """
 
     sampling: Sampling
@@ -51,17 +64,19 @@ class DecodeSettings:
     estimator: Estimator = Estimator.EXPECTED
     gamma: float = 1.0
     readout: Readout = Readout.HEADS
+    draft_length: int = 1
+    in_flight: int = 1
 
+    def __post_init__(self) -> None:
+        if self.draft_length != AUTO and not 1 <= self.draft_length <= MAX_DRAFTS:
+            raise InvalidRequestError(f"a draft length lies in 1 … {MAX_DRAFTS}, got {self.draft_length}")
+        if self.in_flight < 1:
+            raise InvalidRequestError(f"at least 1 upload must be allowed in flight, got {self.in_flight}")
 
-@dataclass(frozen=True, slots=True)
-class _Draft:
-    """A draft and what the device knows of it."""
-
-    coded: CodedDraft
-    evidence: Evidence
-    attention: Importance | None
-    after: Record | None
-    draft_s: float
+    @property
+    def drafting(self) -> DraftSettings:
+        """What a single draft depends on."""
+        return DraftSettings(self.sampling, self.estimator, self.gamma, self.readout)
 
 
 class Decoder:
@@ -89,8 +104,7 @@ class Decoder:
         self._ledger = ledger
         self._timing = timing
         self._connect = connect
-        base = attention_wants(settings.readout) if Needs.IMPORTANCE in policy.needs else Wants()
-        self._wants = Wants(base.attention, base.attention_matrix, hidden=Needs.HIDDEN in policy.needs)
+        self._lengths = LengthChooser()
 
     def answer(self, conversation: Conversation) -> Generator[TokenRecord]:
         """Write one answer to the conversation, one record a token, until a stop token or the length limit.
@@ -137,82 +151,157 @@ class Decoder:
             conversation.open_cost = conversation.session.ready()
 
     def _draft(self, conversation: Conversation, limit: int) -> Generator[TokenRecord]:
-        """Draft token by token; ask where the policy says so."""
-        after: Record | None = None
-        rounds = 0
-        for _ in range(limit):
-            draft = self._make(conversation, after)
-            if self._policy.uploads(draft.evidence):
-                rounds += 1
-                record = self._ask(conversation, draft, rounds)
-            else:
-                record = self._record(draft, len(conversation.ids), draft.coded.token, Origin.LOCAL)
-            # The drafter has run d already where attention was asked for; that holds only if d itself was committed.
-            after = draft.after if record.token == draft.coded.token else None
-            conversation.drafted = len(conversation.ids) + (after is not None)
-            conversation.ids.append(record.token)
-            if record.uploaded:
-                conversation.told = len(conversation.ids)
-            yield record
-            if record.stop:
-                return
+        """Draft token by token, ask where the policy says so, and go on drafting while the window allows."""
+        drafting = Drafting(
+            self._drafter, self._codec, self._policy, self._settings.drafting, conversation.key, conversation.drafted
+        )
+        length = (self._settings.draft_length or self._lengths.best()) if self._policy.mode is Mode.EVERY_TOKEN else 1
+        answer = Answer(conversation, drafting, limit, length, self._drafter.stop_ids)
+        try:
+            while not answer.finished:
+                if answer.must_land(self._settings.in_flight) or self._arrived(answer):
+                    yield from self._land(answer)
+                else:
+                    yield from self._advance(answer)
+        finally:
+            # What is tentative lies beyond: of the committed ids the cache holds these.
+            conversation.drafted = min(drafting.held, len(conversation.ids))
 
-    def _make(self, conversation: Conversation, record: Record | None) -> _Draft:
-        """Draft the next token and gather the evidence the policy needs."""
+    def _advance(self, answer: Answer) -> Generator[TokenRecord]:
+        """Draft one token on all that is committed and assumed; it is committed at once if nothing is in flight."""
+        ahead = answer.ahead
+        guess_s = self._guess(answer)
+        draft = answer.drafting.draft(answer.ids(), self._timing.draft_s)
+        self._clock.advance(draft.draft_s)
+        self._lengths.drafted(draft.draft_s)
+        draft = replace(draft, draft_s=draft.draft_s + guess_s)
+        if self._policy.uploads(draft.evidence):
+            ahead.block.append(draft)
+            if len(ahead.block) >= answer.block_size() or draft.token in answer.stop_ids:
+                self._launch(answer)
+        elif ahead.flights:
+            ahead.skip(draft)
+        else:
+            yield self._commit(answer, draft.token, Origin.LOCAL, draft)
+
+    def _guess(self, answer: Answer) -> float:
+        """Assume the bonus of the youngest flight, so that drafts can follow it; return the seconds that took."""
+        flights = answer.ahead.flights
+        if not flights or not flights[-1].earns_bonus(answer.stop_ids) or flights[-1].guess is not None:
+            return 0.0
         started_s = time.perf_counter()
-        ids, key, position = conversation.ids, conversation.key, len(conversation.ids)
-        needs = self._policy.needs
-        if record is None:
-            # The last id is run again where a dropped answer left it in the cache: its record went with that answer.
-            keep_len = min(conversation.drafted, position - 1)
-            record = self._drafter.forward(keep_len, ids[keep_len:], self._wants)
-            conversation.drafted = position
-        coded = self._codec.draft(self._settings.sampling.distribution(record.logits), key, position)
-        d = coded.token
-        u = (
-            uncertainty(self._settings.estimator, record.logits, d, key, position)
-            if Needs.UNCERTAINTY in needs
-            else None
-        )
-        # Views die with the next forward.
-        logits = record.logits.copy() if Needs.LOGITS in needs else None
-        hidden = record.hidden.copy() if record.hidden is not None else None
-        attention: Importance | None = None
-        after: Record | None = None
-        if Needs.IMPORTANCE in needs:
-            after = self._drafter.forward(position, [d], self._wants)
-            assert after.attention is not None, "the drafter was asked for attention"
-            attention = importance(
-                after.attention, self._settings.gamma, self._settings.readout, after.attention_matrix
-            )
-        evidence = Evidence(
-            draft=d,
-            x_d=float(coded.x_hat[d]),
-            thin=uniform(key, Role.THIN, position) if Needs.COIN in needs else None,
-            u=u,
-            importance=None if attention is None else attention.count,
-            logits=logits,
-            hidden=hidden,
-        )
-        draft_s = time.perf_counter() - started_s if self._timing.draft_s is None else self._timing.draft_s
-        self._clock.advance(draft_s)
-        return _Draft(coded, evidence, attention, after, draft_s)
+        flights[-1].guess = answer.drafting.guess_bonus(answer.ids())
+        took_s = time.perf_counter() - started_s if self._timing.draft_s is None else 0.0
+        self._clock.advance(took_s)
+        return took_s
 
-    def _ask(self, conversation: Conversation, draft: _Draft, round_in_answer: int) -> TokenRecord:
-        """Upload one draft, wait for the verdict, return the record of the token it leaves."""
+    def _launch(self, answer: Answer) -> None:
+        """Upload the block with the ids skipped before it."""
+        conversation, ahead = answer.conversation, answer.ahead
         session = self._session(conversation)
-        context_ids, skipped_ids = conversation.unsent()
-        position = len(conversation.ids)
+        context_ids, skipped_ids, position = answer.unsent()
+        block = ahead.block
         round_number = session.upload(
-            Upload(conversation.epoch, position, context_ids, skipped_ids, payloads=(draft.coded.encode(),))
+            Upload(
+                conversation.epoch,
+                position,
+                context_ids,
+                skipped_ids,
+                payloads=[draft.coded.encode() for draft in block],
+                assumed_id=ahead.flights[-1].guess if ahead.flights else None,
+            )
         )
-        verdict = self._verdict(session, round_number)
-        if verdict.stale or (verdict.token is None) != (verdict.accepted == 1) or verdict.accepted > 1:
-            raise ProtocolError(f"the base station's verdict on one draft makes no sense: {verdict}")
-        conversation.epoch += verdict.token is not None
-        token = draft.coded.token if verdict.token is None else verdict.token
-        origin = Origin.ACCEPTED if verdict.token is None else Origin.RESAMPLED
-        return self._record(draft, position, token, origin, verdict, round_number, round_in_answer)
+        answer.rounds += 1
+        flight = Flight(round_number, answer.rounds, block)
+        ahead.launch(flight)
+        conversation.told = position + len(block) + flight.earns_bonus(answer.stop_ids)
+        if self._clock.simulated:
+            # One computation at a time: the verdict is awaited now, and hidden until the virtual clock shows it.
+            flight.verdict = session.verdict(round_number)
+
+    def _arrived(self, answer: Answer) -> bool:
+        """Return whether the oldest flight's verdict is there to be seen."""
+        if not answer.ahead.flights:
+            return False
+        flight = answer.ahead.flights[0]
+        if self._clock.simulated:
+            return self._clock.now() >= self._clock.verdict_at(flight.round)
+        return self._session(answer.conversation).arrived(flight.round)
+
+    def _land(self, answer: Answer) -> Generator[TokenRecord]:
+        """Wait for the oldest flight's verdict and commit what it lets stand."""
+        conversation, ahead = answer.conversation, answer.ahead
+        session = self._session(conversation)
+        flight = ahead.land()
+        verdict = flight.verdict or session.verdict(flight.round)
+        self._clock.wait_until(self._clock.verdict_at(flight.round))
+        flight.check(verdict, answer.stop_ids)
+        bill = self._ledger.pop(flight.round)
+        charge = Charge(bill, verdict.cost)
+        self._lengths.judged_round(len(flight.drafts), verdict.accepted, bill.link_s, bill.airtime_s)
+        if verdict.cost.forwards:
+            self._lengths.forward(verdict.cost.positions, bill.forward_s)
+        stands = verdict.accepted == len(flight.drafts)
+        for index, draft in enumerate(flight.drafts[: verdict.accepted]):
+            judged = Judged(flight.number, verdict, index)
+            yield self._commit(answer, draft.token, Origin.ACCEPTED, draft, judged, charge)
+            charge = NOTHING
+        if not stands or (flight.guess is not None and flight.guess != verdict.token):
+            # What was drafted after it falls, and what of that was sent is answered as stale.
+            conversation.epoch += not stands or flight.guess_sent
+            conversation.told = len(conversation.ids) + 1
+            answer.drafting.cut(len(conversation.ids))
+            self._forsake(answer, flight.drafts[verdict.accepted + 1 :])
+        if verdict.token is not None:
+            origin = Origin.BONUS if stands else Origin.RESAMPLED
+            fallen = None if stands else flight.drafts[verdict.accepted]
+            judged = Judged(flight.number, verdict, verdict.accepted)
+            yield self._commit(answer, verdict.token, origin, fallen, judged, charge)
+        # Tokens skipped behind it waited for this verdict alone.
+        waiting = ahead.behind_landed()
+        while waiting and not answer.finished:
+            draft = waiting.popleft()
+            yield self._commit(answer, draft.token, Origin.LOCAL, draft)
+
+    def _forsake(self, answer: Answer, fallen: Sequence[Draft]) -> None:
+        """Give up what is tentative; its costs go to the next token."""
+        drafts = [*fallen, *answer.ahead.drafts()]
+        answer.waste = answer.waste.plus(Charge(draft_s=math.fsum(draft.draft_s for draft in drafts)))
+        answer.forsaken += answer.ahead.drop()
+
+    def _settle_forsaken(self, answer: Answer, last: bool) -> None:
+        """Charge the answers to given-up uploads that have come; before the last token wait for all of them."""
+        session = answer.conversation.session
+        waiting = []
+        for flight in answer.forsaken:
+            if flight.verdict is None and (last or (session is not None and session.arrived(flight.round))):
+                flight.verdict = self._session(answer.conversation).verdict(flight.round)
+            if flight.verdict is None:
+                waiting.append(flight)
+            else:
+                answer.waste = answer.waste.plus(Charge(self._ledger.pop(flight.round), flight.verdict.cost))
+        answer.forsaken = waiting
+
+    def _commit(
+        self,
+        answer: Answer,
+        token: int,
+        origin: Origin,
+        draft: Draft | None,
+        judged: Judged | None = None,
+        charge: Charge = NOTHING,
+    ) -> TokenRecord:
+        """Append a token to the conversation and return its record."""
+        conversation = answer.conversation
+        stop = token in answer.stop_ids
+        answer.written += 1
+        answer.finished = stop or answer.written >= answer.limit
+        if answer.forsaken:
+            self._settle_forsaken(answer, answer.finished)
+        position = len(conversation.ids)
+        conversation.ids.append(token)
+        charge = charge.plus(answer.take_waste())
+        return token_record(position, token, origin, stop=stop, draft=draft, judged=judged, charge=charge)
 
     def _remote(self, conversation: Conversation, limit: int) -> Generator[TokenRecord]:
         """Let the LLM write alone (policy `llm`): one request, one verdict a token."""
@@ -222,17 +311,20 @@ class Decoder:
             Upload(conversation.epoch, len(conversation.ids), [*context_ids, *skipped_ids], generate=limit)
         )
         while True:
-            verdict = self._verdict(session, round_number)
+            verdict = session.verdict(round_number)
+            self._clock.wait_until(self._clock.verdict_at(round_number))
             if verdict.token is None:
                 raise ProtocolError("the base station was asked to write and sent a verdict without a token")
-            position = len(conversation.ids)
-            conversation.ids.append(verdict.token)
+            position, token = len(conversation.ids), verdict.token
+            conversation.ids.append(token)
             conversation.told = len(conversation.ids)
-            record = self._record(None, position, verdict.token, Origin.LLM, verdict, round_number, 1)
-            yield record
+            stop = token in self._drafter.stop_ids
+            charge = Charge(self._ledger.pop(round_number), verdict.cost)
+            judged = Judged(1, verdict, 0)
+            yield token_record(position, token, Origin.LLM, stop=stop, draft=None, judged=judged, charge=charge)
             if verdict.last:
                 return
-            if record.stop:
+            if stop:
                 # It stops a chat here and not there: the base station writes on, so this stream is of no more use.
                 conversation.end_session()
                 return
@@ -241,50 +333,3 @@ class Decoder:
         if conversation.session is None:
             raise ProtocolError("a policy that writes on the device alone asked for an upload")
         return conversation.session
-
-    def _verdict(self, session: Session, round_number: int) -> Verdict:
-        verdict = session.verdict(round_number)
-        self._clock.wait_until(self._clock.verdict_at(round_number))
-        return verdict
-
-    def _record(
-        self,
-        draft: _Draft | None,
-        position: int,
-        token: int,
-        origin: Origin,
-        verdict: Verdict | None = None,
-        round_number: int | None = None,
-        round_in_answer: int | None = None,
-    ) -> TokenRecord:
-        evidence = None if draft is None else draft.evidence
-        attention = None if draft is None else draft.attention
-        bill = None if round_number is None else self._ledger.pop(round_number)
-        cost = None if verdict is None else verdict.cost
-        return TokenRecord(
-            position=position,
-            token=token,
-            round=round_in_answer,
-            origin=origin,
-            stop=token in self._drafter.stop_ids,
-            uploaded=draft is not None and verdict is not None,
-            x_d=None if evidence is None else evidence.x_d,
-            y_d=verdict.y_d[0] if verdict is not None and verdict.y_d else None,
-            tv=verdict.tv[0] if verdict is not None and verdict.tv else None,
-            reject_prob=verdict.reject_prob[0] if verdict is not None and verdict.reject_prob else None,
-            u=None if evidence is None else evidence.u,
-            importance=None if attention is None else attention.count,
-            attention_entropy=None if attention is None else attention.entropy_nat,
-            attention_max=None if attention is None else attention.max_weight,
-            draft_s=0.0 if draft is None else draft.draft_s,
-            forward_s=0.0 if bill is None else bill.forward_s,
-            queue_s=0.0 if cost is None else cost.queue_s,
-            link_s=0.0 if bill is None else bill.link_s,
-            airtime_s=0.0 if bill is None else bill.airtime_s,
-            model_bits=0 if bill is None else bill.model_bit,
-            payload_bits=0 if bill is None else bill.payload_bit,
-            wire_bytes=0 if bill is None else bill.wire_bytes,
-            uplink_wire_bytes=0 if bill is None else bill.uplink_wire_bytes,
-            llm_forwards=0 if cost is None else cost.forwards,
-            llm_positions=0 if cost is None else cost.positions,
-        )

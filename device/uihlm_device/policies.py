@@ -44,6 +44,7 @@ class Mode(enum.Enum):
     """Who writes."""
 
     SPLIT = "split"
+    EVERY_TOKEN = "every token"
     DEVICE_ALONE = "device alone"
     LLM_ALONE = "llm alone"
 
@@ -97,7 +98,7 @@ class Policy(Protocol):
 
     @property
     def mode(self) -> Mode:
-        """Whether both ends write, the device without a base station, or the LLM without a draft."""
+        """Who writes: both ends, both with every token uploaded, the device alone, or the LLM alone."""
 
     def uploads(self, evidence: Evidence) -> bool:
         """Return δ: whether the draft is uploaded."""
@@ -144,7 +145,7 @@ def _slm(settings: PolicySettings) -> Policy:
 
 @register("hlm")
 def _hlm(settings: PolicySettings) -> Policy:
-    return Rule(lambda evidence: True)
+    return Rule(lambda evidence: True, mode=Mode.EVERY_TOKEN)
 
 
 @register("u")

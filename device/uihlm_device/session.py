@@ -18,6 +18,7 @@ class Upload:
         skipped_ids: ids of this answer committed without asking since the last upload.
         payloads: codec bytes of each draft.
         generate: with no drafts, how many tokens the LLM may write.
+        assumed_id: the bonus token that this upload takes for granted, whose verdict is still in flight.
     """
 
     epoch: int
@@ -26,6 +27,7 @@ class Upload:
     skipped_ids: Sequence[int] = ()
     payloads: Sequence[bytes] = ()
     generate: int = 0
+    assumed_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,9 @@ class Session(Protocol):
 
     def upload(self, upload: Upload) -> int:
         """Send an upload and return its round without waiting."""
+
+    def arrived(self, round_number: int) -> bool:
+        """Return whether the next verdict of a round is there, or the error that takes its place."""
 
     def verdict(self, round_number: int) -> Verdict:
         """Wait for the next verdict of a round; UihlmError says why there is none."""

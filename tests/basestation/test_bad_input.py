@@ -187,8 +187,8 @@ BAD_UPLOADS = {
     ),
     "skipped ids beyond the context": ({"skipped_ids": [1] * 4093, "first_position": 4096}, "4097 .* holds 4096"),
     "a tree with a distribution": ({"parents": [-1]}, "open the session with the codec coupled, not dense32"),
-    "an audit": ({"audit": b"\1"}, "audits or guessed bonus tokens"),
-    "a guessed bonus": ({"assumed_id": 3}, "audits or guessed bonus tokens"),
+    "an audit": ({"audit": b"\1"}, "does not speak audits"),
+    "a bonus that never came": ({"assumed_id": 3}, "no bonus token came before this upload"),
 }
 
 

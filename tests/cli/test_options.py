@@ -7,6 +7,7 @@ import pytest
 
 from uihlm_cli.evaluate import command
 from uihlm_cli.options import Values, default_llm, link_settings, run_config
+from uihlm_device.decoder import AUTO
 from uihlm_evaluation.runs.configuration import DEFAULT_POLICIES, ClockMode, RunConfig, Selection
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_wireless.channel import RadioLink
@@ -19,6 +20,8 @@ SETTINGS = {
     "--top-k": ("7", "decode.sampling.top_k", 7),
     "--top-p": ("0.5", "decode.sampling.top_p", 0.5),
     "--max-tokens": ("7", "decode.max_tokens", 7),
+    "--draft-length": ("4", "decode.draft_length", 4),
+    "--in-flight": ("3", "decode.in_flight", 3),
     "--estimator": ("mc", "decode.estimator", None),
     "--gamma": ("2", "decode.gamma", 2.0),
     "--readout": ("matrix", "decode.readout", "matrix"),
@@ -43,6 +46,7 @@ SETTINGS = {
     "--clock": ("enforced", "clock", "enforced"),
     "--draft-time-s": ("0.25", "timing.draft_s", 0.25),
     "--forward-time-s": ("0.25", "timing.forward_s", 0.25),
+    "--position-time-s": ("0.125", "timing.position_s", 0.125),
     "--device-w": ("7", "joules.device_w", 7.0),
     "--basestation-w": ("7", "joules.basestation_w", 7.0),
     "--model": ("paper", "model", "paper"),
@@ -55,7 +59,7 @@ SETTINGS = {
 # The rest: what is run, where it goes, how it looks, and --link, which stands for many.
 ELSEWHERE = {
     "--config", "--dataset", "--limit", "--offset", "--sample", "--seed", "--policy", "--metrics", "--output",
-    "--resume", "--dry-run", "--format", "--timeout-s", "--link", "--profile",
+    "--resume", "--dry-run", "--format", "--timeout-s", "--link", "--profile", "--agreement",
 }  # fmt: skip
 
 
@@ -177,3 +181,10 @@ def test_selection_and_policies_are_taken_as_they_are():
     assert (made.selection, made.policies) == (selection, ("u", "slm"))
     assert made.clock is ClockMode.SIMULATED
     assert made.link == LinkSettings()
+
+
+def test_automatic_draft_length_is_a_length_of_its_own():
+    assert config("--draft-length", "auto").decode.draft_length == AUTO
+    for wrong in ("0", "65", "many"):
+        with pytest.raises(click.BadParameter, match="1 … 64, or auto"):
+            config("--draft-length", wrong)

@@ -1,0 +1,80 @@
+"""The state of one answer under way: what is committed, what is tentative, and what was spent in vain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from uihlm_device.charges import Charge
+from uihlm_device.conversation import Conversation
+from uihlm_device.drafting import Drafting
+from uihlm_device.flights import Ahead, Flight
+
+
+@dataclass(slots=True)
+class Answer:
+    """One answer.
+
+    Attributes:
+        conversation: whose ids it continues.
+        drafting: makes its drafts.
+        limit: most tokens it may have.
+        draft_length: drafts an upload carries at most.
+        stop_ids: ids that end it.
+        written: tokens committed.
+        rounds: uploads made.
+        finished: whether it has ended.
+        ahead: what is tentative.
+        waste: costs of what came to nothing, for the next token to carry.
+        forsaken: uploads whose answers will be of no use, not read yet.
+    """
+
+    conversation: Conversation
+    drafting: Drafting
+    limit: int
+    draft_length: int
+    stop_ids: frozenset[int]
+    written: int = 0
+    rounds: int = 0
+    finished: bool = False
+    ahead: Ahead = field(default_factory=Ahead)
+    waste: Charge = field(default_factory=Charge)
+    forsaken: list[Flight] = field(default_factory=list)
+
+    def ids(self) -> list[int]:
+        """Return every id, the tentative ones included."""
+        return [*self.conversation.ids, *self.ahead.tokens()]
+
+    def unsent(self) -> tuple[list[int], list[int], int]:
+        """Return what the next upload must tell before its block: context ids, skipped ids, position of its first draft."""
+        conversation = self.conversation
+        ids = self.ids()
+        first = len(ids) - len(self.ahead.block)
+        split = max(conversation.told, conversation.answer_start)
+        return ids[conversation.told : split], ids[split:first], first
+
+    def block_size(self) -> int:
+        """Return how many drafts the block under way is to have.
+
+        With more than one a bonus follows, and that too must fit the limit.
+        """
+        before = len(self.ids()) - len(self.ahead.block) - (len(self.conversation.ids) - self.written)
+        return min(self.draft_length, max(1, self.limit - before - 1))
+
+    def must_land(self, window: int) -> bool:
+        """Return whether there is nothing to do but wait for the oldest upload's verdict."""
+        if not self.ahead.flights:
+            return False
+        tentative = list(self.ahead.tokens())
+        youngest = self.ahead.flights[-1]
+        # The bonus that a draft would have to follow takes a place too.
+        unguessed = youngest.guess is None and youngest.earns_bonus(self.stop_ids)
+        return (
+            len(self.ahead.flights) >= window
+            or self.written + len(tentative) + unguessed >= self.limit
+            or any(token in self.stop_ids for token in tentative)
+        )
+
+    def take_waste(self) -> Charge:
+        """Return what was spent in vain since the last token, and forget it."""
+        waste, self.waste = self.waste, Charge()
+        return waste
