@@ -50,15 +50,19 @@ def command(run: Path, **values: Any) -> None:
     """
     from rich.console import Console
 
+    from uihlm_evaluation.report.folder import RunFolder
     from uihlm_evaluation.runs.rebill import rebill
     from uihlm_evaluation.runs.saved import SavedRun
     from uihlm_evaluation.runs.table import TableFormat, render
+    from uihlm_evaluation.sweeps.table1 import write_table1
 
     with reported():
         saved = SavedRun.read(run)
         config = repriced(saved.config, values)
         output: Path = values["output"] or Path("runs") / datetime.now().strftime("rebill-%Y%m%d-%H%M%S")
         results = rebill(saved, config, output)
+        if config.grid:
+            write_table1(RunFolder.read(output))
         changed = differences(saved.config.to_dict(), config.to_dict())
         click.echo(f"billed again with {', '.join(changed) or 'the same prices'}", err=True)
         render(results, TableFormat(values["format"]), Console(), saved.document["provenance"]["metric_hash"])

@@ -245,7 +245,8 @@ def test_refusals_are_sentences_and_leave_nothing_behind():
     result = rebilled("saved", "billed", exit_code=1)
     assert result.stdout == ""
     assert result.stderr.startswith(
-        "Error: saved cannot be billed again: the link was lost and the device wrote on alone (prompt 0 under slm), so "
+        "Error: saved cannot be billed again: the link was lost and the device wrote on alone, so that its tokens depend on "
+        "the clock (prompt 0 under slm); run it"
     )
     assert sorted(path.name for path in Path().iterdir()) == ["saved"]
 

@@ -6,8 +6,9 @@ Tokens, rounds and bytes stay as they are. Airtime, waits, seconds, model bits a
 have been charged for them: the same link schedules the same messages. Compute takes what it took in the saved run, where
 no fixed time is asked for.
 
-That holds for runs whose tokens and rounds would have come out the same on the other link: `CLOCK_BOUND` says which do
-not. A loop that waits for each verdict is such a run under either clock, and is re-billed on the virtual one.
+That holds for runs whose tokens and rounds would have come out the same on the other link: `REFUSED` says which do not. A
+run that waits for each verdict does under either clock, and is billed again on the virtual one. One thing is lost: the
+upload at which an answer failed is in no line; in a fresh run it may keep the next answer waiting for the link.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from uihlm_device.tokens import Origin
 from uihlm_evaluation.runs import provenance
@@ -34,10 +36,22 @@ from uihlm_wireless.clock import SimulatedClock
 from uihlm_wireless.ledger import Ledger, RoundBill
 from uihlm_wireless.link import Link, Session
 
-# What makes tokens or rounds depend on the clock: on another link the run would have been another one.
-CLOCK_BOUND: tuple[tuple[str, Callable[[RunConfig, RoundLine], bool]], ...] = (
-    ("the link was lost and the device wrote on alone", lambda config, line: line.origin is Origin.OUTAGE),
+# Runs that another link would have made other runs, or whose lines do not hold every message.
+REFUSED: tuple[tuple[str, Callable[[RunConfig, RoundLine], bool]], ...] = (
+    (
+        "the link was lost and the device wrote on alone, so that its tokens depend on the clock",
+        lambda config, line: line.origin is Origin.OUTAGE,
+    ),
+    (
+        "drafts were in flight, so that its rounds depend on the clock",
+        lambda config, line: config.decode.in_flight > 1,
+    ),
+    (
+        "an upload carried several drafts, and those never judged have no line that says what drafting them took",
+        lambda config, line: config.decode.draft_length != 1,
+    ),
 )
+
 
 # Settings that say what a run costs and not what it does.
 PRICES = ("link", "timing", "joules", "clock")
@@ -55,13 +69,12 @@ def rebill(run: SavedRun, config: RunConfig, output: Path) -> list[PolicyResult]
         output: a folder that is new or empty. It appears whole or not at all.
 
     Raises:
-        InvalidRequestError: if the run depends on its clock, its files do not fit together, `config` changes more than
+        InvalidRequestError: if the run is one of `REFUSED`, its files do not fit together, `config` changes more than
             prices, or `output` holds something.
         OutageError: if a message would not get through on the other link.
     """
     config = replace(config, clock=ClockMode.SIMULATED)
-    prices = {name: getattr(config, name) for name in PRICES}
-    if replace(run.config, **prices) != config:
+    if replace(run.config, **_prices(config)) != config:
         raise InvalidRequestError(f"a saved run can be billed again by {', '.join(PRICES)} alone: run it for the rest")
     if output.exists() and any(output.iterdir()):
         raise InvalidRequestError(f"{output} is not empty: name another --output")
@@ -77,13 +90,17 @@ def rebill(run: SavedRun, config: RunConfig, output: Path) -> list[PolicyResult]
     return results
 
 
+def _prices(config: RunConfig) -> dict[str, Any]:
+    return {name: getattr(config, name) for name in PRICES}
+
+
 def _write(run: SavedRun, config: RunConfig, folder: Path) -> list[PolicyResult]:
-    write_header(folder, config, run.prompts)
+    write_header(folder, replace(run.asked, **_prices(config)), run.prompts)
     pricing = _Pricing(run.config, config, run.vocabulary_size)
     priced: dict[tuple[str, int], Sample] = {}
     with RoundWriter(folder / ROUNDS) as rounds:
         for whose, lines in run.answers():
-            _refuse_clock_bound(run, lines)
+            _check(run, lines)
             priced[whose], new_lines = pricing.answer(run.samples[whose], lines)
             for line in new_lines:
                 rounds.append(line)
@@ -111,18 +128,21 @@ def _write(run: SavedRun, config: RunConfig, folder: Path) -> list[PolicyResult]
     return results
 
 
-def _refuse_clock_bound(run: SavedRun, lines: Sequence[RoundLine]) -> None:
-    for line, (reason, depends) in itertools.product(lines, CLOCK_BOUND):
-        if depends(run.config, line):
+def _check(run: SavedRun, lines: Sequence[RoundLine]) -> None:
+    for line, (reason, applies) in itertools.product(lines, REFUSED):
+        if applies(run.config, line):
             raise InvalidRequestError(
-                f"{run.path} cannot be billed again: {reason} (prompt {line.prompt} under {line.policy}), so that its "
-                "tokens or rounds depend on the clock; run it under the other settings instead"
+                f"{run.path} cannot be billed again: {reason} (prompt {line.prompt} under {line.policy}); run it under the "
+                "other settings instead"
             )
 
 
 def _results(run: SavedRun, config: RunConfig, samples: Sequence[Sample]) -> list[PolicyResult]:
     """Return the saved results with what follows from prices made anew."""
-    by_row = {row: [sample for sample in samples if sample.policy == row.label] for row in config.rows}
+    # In the order of the data set, as the run was summed up: bootstrap draws go by place.
+    places = {index: place for place, index in enumerate(run.document["dataset"]["indices"])}
+    ordered = sorted(samples, key=lambda sample: places[sample.prompt])
+    by_row = {row: [sample for sample in ordered if sample.policy == row.label] for row in config.rows}
     hlm = next((Totals.of(own) for row, own in by_row.items() if row.policy == HLM), None)
     bill = Bill(run.vocabulary_size, hlm, config.joules)
     results = []

@@ -7,7 +7,7 @@ import json
 import types
 import typing
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,8 @@ class SavedRun:
 
     Attributes:
         path: the folder.
-        config: its settings.
+        config: its settings, with every row that was run.
+        asked: its settings as run.json has them: a sweep adds its controls later.
         prompts: hash of its prompts.
         vocabulary_size: V of the pair.
         document: results.json as it stands.
@@ -45,6 +46,7 @@ class SavedRun:
 
     path: Path
     config: RunConfig
+    asked: RunConfig
     prompts: str
     vocabulary_size: int
     document: dict[str, Any]
@@ -59,12 +61,12 @@ class SavedRun:
             InvalidRequestError: if it is no finished run, is of another version, or its files do not fit together.
         """
         header = _object(path, RUN, ("config", "prompts"))
-        document = _object(path, RESULTS, ("config", "policies", "provenance", "vocabulary_size"))
-        if header["config"] != document["config"]:
+        document = _object(path, RESULTS, ("config", "dataset", "policies", "provenance", "vocabulary_size"))
+        config, asked = RunConfig.from_dict(document["config"]), RunConfig.from_dict(header["config"])
+        if replace(asked, grid=config.grid) != config:
             raise InvalidRequestError(
                 f"{path}: {RUN} and {RESULTS} have other settings: its files are of different runs"
             )
-        config = RunConfig.from_dict(header["config"])
         results = {result.row: result for result in map(PolicyResult.from_json, document["policies"])}
         samples = {(sample.policy, sample.prompt): sample for sample in read_samples(_file(path, SAMPLES))}
         labels = {row.label for row in config.rows}
@@ -72,7 +74,7 @@ class SavedRun:
             raise InvalidRequestError(
                 f"{path}: {RUN}, {RESULTS} and {SAMPLES} are not of the same rows: its files are of different runs"
             )
-        return cls(path, config, header["prompts"], document["vocabulary_size"], document, results, samples)
+        return cls(path, config, asked, header["prompts"], document["vocabulary_size"], document, results, samples)
 
     def answers(self) -> Iterator[tuple[Whose, list[RoundLine]]]:
         """Yield the token lines of each answer that has any, in the order of the file.
