@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 PNG_DPI = 160
 REFERENCE = "0.35"
 FAINT = "0.72"
+_NOTE_CHARACTER_IN = 0.062
 
 
 class FigureDataError(InvalidRequestError):
@@ -98,8 +100,9 @@ def errors(intervals: list[Interval], scale: float = 1.0) -> list[list[float]]:
 
 
 def footnote(figure: Figure, text: str) -> None:
-    """Write a small line under everything else of the figure; the layout makes room for it."""
-    figure.supxlabel(text, x=0.01, ha="left", fontsize=7, color=REFERENCE)
+    """Write small lines under everything else of the figure, as long as it is wide; the layout makes room for them."""
+    lines = textwrap.fill(text, int(figure.get_figwidth() / _NOTE_CHARACTER_IN), break_on_hyphens=False)
+    figure.supxlabel(lines, x=0.01, ha="left", fontsize=7, color=REFERENCE)
 
 
 def svg(figure: Figure, name: str) -> str:
