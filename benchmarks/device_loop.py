@@ -17,7 +17,8 @@ from pathlib import Path
 from benchmarks.spread import Spread
 from uihlm_cli.memory import keep_large_blocks
 from uihlm_device.conversation import Conversation
-from uihlm_device.decoder import Decoder, DecodeSettings
+from uihlm_device.decode_settings import DecodeSettings
+from uihlm_device.decoder import Decoder
 from uihlm_device.loading import Drafters, DrafterSettings
 from uihlm_device.policies import PolicySettings, policy
 from uihlm_device.session import Cost, Upload, Verdict

@@ -18,7 +18,8 @@ from uihlm_basestation.local import local_basestation as serving
 from uihlm_basestation.server import Address
 from uihlm_device.client import Connection, Contract
 from uihlm_device.conversation import Conversation
-from uihlm_device.decoder import Decoder, DecodeSettings
+from uihlm_device.decode_settings import DecodeSettings
+from uihlm_device.decoder import Decoder
 from uihlm_device.drafter import Record, Wants
 from uihlm_device.policies import PolicySettings, policy
 from uihlm_device.tokens import TokenRecord

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from uihlm_device.client import Connection, Contract
-from uihlm_device.decoder import Decoder, DecodeSettings
+from uihlm_device.decode_settings import DecodeSettings
+from uihlm_device.decoder import Decoder
 from uihlm_device.drafter import Drafter
 from uihlm_device.loading import Drafters, DrafterSettings
 from uihlm_device.policies import Mode, Policy, PolicySettings, policy

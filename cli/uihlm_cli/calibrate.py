@@ -19,7 +19,7 @@ from uihlm_cli.options import (
     model_options,
     selection_group,
 )
-from uihlm_device.decoder import DecodeSettings
+from uihlm_device.decode_settings import DecodeSettings
 from uihlm_device.uncertainty import Estimator
 from uihlm_evaluation.calibration.findings import Choice, Findings, document, profile_of, write
 from uihlm_evaluation.calibration.profile import ProfileModel

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import click
 
-from uihlm_device.decoder import AUTO, DecodeSettings
+from uihlm_device.decode_settings import AUTO, DecodeSettings
 from uihlm_device.importance import Readout
 from uihlm_device.policies import PolicySettings
 from uihlm_device.uncertainty import Estimator

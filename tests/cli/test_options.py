@@ -7,7 +7,7 @@ import pytest
 
 from uihlm_cli.evaluate import command
 from uihlm_cli.options import Values, default_llm, link_settings, run_config
-from uihlm_device.decoder import AUTO
+from uihlm_device.decode_settings import AUTO
 from uihlm_evaluation.runs.configuration import DEFAULT_POLICIES, ClockMode, RunConfig, Selection
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_wireless.channel import RadioLink

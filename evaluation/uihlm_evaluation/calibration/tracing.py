@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 
 from uihlm_device.conversation import Conversation
-from uihlm_device.decoder import Decoder, DecodeSettings
+from uihlm_device.decode_settings import DecodeSettings
+from uihlm_device.decoder import Decoder
 from uihlm_device.drafter import Drafter, Float32Array, Record, Wants
 from uihlm_device.policies import Evidence, Mode, Needs, Policy
 from uihlm_device.tokens import Origin, TokenRecord

@@ -11,7 +11,7 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from uihlm_device.decoder import DecodeSettings
+from uihlm_device.decode_settings import DecodeSettings
 from uihlm_device.policies import PolicySettings
 from uihlm_evaluation.runs.rows import Row
 from uihlm_proto.errors import InvalidRequestError

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from synthetic_trace import lawful
-from uihlm_device.decoder import DecodeSettings
+from uihlm_device.decode_settings import DecodeSettings
 from uihlm_device.uncertainty import Estimator
 from uihlm_evaluation.calibration.findings import Choice, Findings, document, profile_of
 from uihlm_evaluation.calibration.profile import Profile, ProfileError, ProfileModel, load_profile

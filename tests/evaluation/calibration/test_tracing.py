@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from fakes import Bench, FakeDrafter, FakeEngine, contextual, mixed, serving
-from uihlm_device.decoder import Decoder, DecodeSettings
+from uihlm_device.decode_settings import DecodeSettings
+from uihlm_device.decoder import Decoder
 from uihlm_device.drafter import Wants
 from uihlm_device.uncertainty import Estimator, expected
 from uihlm_evaluation.calibration.layers import layer_statistics

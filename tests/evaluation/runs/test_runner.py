@@ -14,7 +14,7 @@ import pytest
 
 import fakes
 from fakes import FakeDrafter, FakeEngine, contextual, mixed, serving
-from uihlm_device.decoder import DecodeSettings
+from uihlm_device.decode_settings import DecodeSettings
 from uihlm_device.policies import PolicySettings
 from uihlm_device.tokens import TokenRecord
 from uihlm_evaluation.prompts.datasets import Example

@@ -1,0 +1,53 @@
+"""How an answer is written: what a token is drawn from, and how drafts travel. Which are uploaded is the policy's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from uihlm_device.drafting import DraftSettings
+from uihlm_device.importance import Readout
+from uihlm_device.uncertainty import Estimator
+from uihlm_proto.errors import InvalidRequestError
+from uihlm_proto.limits import MAX_DRAFTS
+from uihlm_proto.sampling import Sampling
+
+# A draft length that is chosen anew for each answer.
+AUTO = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeSettings:
+    """How tokens are drawn and measured; which are uploaded is the policy's.
+
+    Attributes:
+        sampling: the contract that shapes x and y.
+        max_tokens: length limit of an answer; the stop token counts as one.
+        estimator: of the uncertainty u.
+        gamma: γ of the importance threshold.
+        readout: reading of the attention.
+        draft_length: drafts an upload carries under a policy that uploads every token; a bonus token follows two or more.
+            AUTO picks the length for each answer (uihlm_device/draft_length.py).
+        in_flight: uploads that may wait for their verdicts at once; 1 waits for each.
+
+    Raises:
+        InvalidRequestError: for a draft length outside 1 … 64, or a window below 1.
+    """
+
+    sampling: Sampling
+    max_tokens: int = 96
+    estimator: Estimator = Estimator.EXPECTED
+    gamma: float = 1.0
+    readout: Readout = Readout.HEADS
+    draft_length: int = 1
+    in_flight: int = 1
+
+    def __post_init__(self) -> None:
+        if self.draft_length != AUTO and not 1 <= self.draft_length <= MAX_DRAFTS:
+            raise InvalidRequestError(f"a draft length lies in 1 … {MAX_DRAFTS}, got {self.draft_length}")
+        if self.in_flight < 1:
+            raise InvalidRequestError(f"at least 1 upload must be allowed in flight, got {self.in_flight}")
+
+    @property
+    def drafting(self) -> DraftSettings:
+        """What a single draft depends on."""
+        return DraftSettings(self.sampling, self.estimator, self.gamma, self.readout)
