@@ -21,7 +21,13 @@ from uihlm_models.torch_runtime import PREFILL_CHUNK, Float32Array, TorchModel
 
 
 def run_tree(
-    model: TorchModel, cache: Any, chain: Sequence[int], nodes: Sequence[int], parents: Sequence[int], rows: int
+    model: TorchModel,
+    cache: Any,
+    chain: Sequence[int],
+    nodes: Sequence[int],
+    parents: Sequence[int],
+    rows: int,
+    done: int = 0,
 ) -> Float32Array:
     """Run a chain after what `cache` holds and a tree after the chain; return the logits of the last `rows` nodes.
 
@@ -31,7 +37,8 @@ def run_tree(
         chain: ids before the tree, as after an eviction; may be empty.
         nodes: ids of the tree, at least one.
         parents: index of each node's parent, before it; −1 is the end of the chain.
-        rows: at most len(nodes).
+        rows: at most len(nodes) − done.
+        done: how many of the nodes the cache holds already, from earlier calls; `chain` is then empty.
 
     Returns:
         Raw logits, `[rows, V]`.
@@ -43,11 +50,11 @@ def run_tree(
 
     if chain:
         model.run(cache, chain, 0)
-    start = cache.get_seq_length()
+    start = cache.get_seq_length() - done
     seen, depth = _ancestry(parents)
     kept: list[Float32Array] = []
     with torch.inference_mode():
-        for first in range(0, len(nodes), PREFILL_CHUNK):
+        for first in range(done, len(nodes), PREFILL_CHUNK):
             last = min(first + PREFILL_CHUNK, len(nodes))
             wanted = min(max(rows - (len(nodes) - last), 0), last - first)
             output = model.module(
