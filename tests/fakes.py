@@ -20,7 +20,7 @@ from uihlm_device.client import Connection, Contract
 from uihlm_device.conversation import Conversation
 from uihlm_device.decode_settings import DecodeSettings
 from uihlm_device.decoder import Decoder
-from uihlm_device.drafter import Record, Wants
+from uihlm_device.drafter import Record, Wants, check_branches
 from uihlm_device.policies import PolicySettings, policy
 from uihlm_device.tokens import TokenRecord
 from uihlm_proto.codecs import codec
@@ -82,6 +82,8 @@ class FakeDrafter:
         self.fingerprint = vocabulary(name or vocabulary_size)
         self.stop_ids = frozenset(stop_ids)
         self.ids: list[int] = []
+        # The tree that hangs from their end: (id, parent) of every node.
+        self.tree: list[tuple[int, int]] = []
         self.forwards = 0
         # Every forward as (keep_len, new ids).
         self.log: list[tuple[int, tuple[int, ...]]] = []
@@ -91,6 +93,7 @@ class FakeDrafter:
             raise InvalidRequestError(f"bad forward: keep {keep_len} of {len(self.ids)}, new {new_ids}")
         if keep_len + len(new_ids) > self.max_context:
             raise InvalidRequestError(f"{keep_len + len(new_ids)} positions in a context of {self.max_context}")
+        self.tree = []
         self.ids[keep_len:] = new_ids
         self.forwards += 1
         self.log.append((keep_len, tuple(new_ids)))
@@ -104,6 +107,26 @@ class FakeDrafter:
             hidden=rng.normal(size=5).astype(np.float32) if wants.hidden else None,
             attention_layers=layers if wants.attention_layers else None,
         )
+
+    def grow(self, ids: Sequence[int], parents: Sequence[int]) -> np.ndarray:
+        check_branches(ids, parents, len(self.tree), self.vocabulary_size)
+        rows = []
+        for token, parent in zip(ids, parents, strict=True):
+            self.tree.append((token, parent))
+            branch, node = [token], parent
+            while node >= 0:
+                above, node = self.tree[node]
+                branch.insert(0, above)
+            rows.append(self._logits([*self.ids, *branch]))
+        self.forwards += 1
+        return np.stack(rows)
+
+    def settle(self, path: Sequence[int]) -> None:
+        for node, above in zip(path, (-1, *path), strict=False):
+            if self.tree[node][1] != above:
+                raise InvalidRequestError(f"{path} is no path of {self.tree}")
+        self.ids += [self.tree[node][0] for node in path]
+        self.tree = []
 
 
 class FakeEngine:

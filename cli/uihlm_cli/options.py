@@ -206,6 +206,12 @@ decode_options: Callable[[F], F] = _group(
         help="Uploads that may wait for verdicts at once; 1 waits for each.",
     ),
     _option(
+        "--tree",
+        type=click.IntRange(0, MAX_DRAFTS),
+        default=0,
+        help="Nodes of the draft tree an upload carries under hlm with --codec coupled; 0 sends no tree.",
+    ),
+    _option(
         "--estimator",
         type=_choice(Estimator),
         default=_DEFAULT.decode.estimator.value,
@@ -343,6 +349,7 @@ def link_settings(values: Values, start: LinkSettings | None = None) -> LinkSett
 
 def run_config(values: Values, policies: tuple[str, ...], selection: Selection = Selection()) -> RunConfig:
     """Return the settings that the flags of all groups say; click.UsageError where two of them exclude each other."""
+    _check_tree(values, policies)
     link = link_settings(values)
     transmit_w = link.radio.transmit_power_w if link.radio is not None else 0.0
     return RunConfig(
@@ -356,6 +363,7 @@ def run_config(values: Values, policies: tuple[str, ...], selection: Selection =
             readout=Readout(values["readout"]),
             draft_length=values["draft_length"],
             in_flight=values["in_flight"],
+            tree=values["tree"],
         ),
         rules=PolicySettings(values["theta_u"], values["k"], values["theta_c"], values["rate"]),
         codec=values["codec"],
@@ -370,6 +378,20 @@ def run_config(values: Values, policies: tuple[str, ...], selection: Selection =
         backend=values["backend"],
         profile=None if values["profile"] is None else values["profile"].digest,
     )
+
+
+def _check_tree(values: Values, policies: tuple[str, ...]) -> None:
+    """Refuse a tree that could not be sent."""
+    problem = None
+    if values["tree"] and ("hlm" not in policies or values["codec"] != "coupled"):
+        problem = (
+            "--tree needs --policy hlm and --codec coupled: only the LLM's own draws can walk a tree of drafts, got "
+            f"--policy {', '.join(policies)} and --codec {values['codec']}"
+        )
+    elif values["tree"] and (values["draft_length"] != 1 or values["in_flight"] != 1):
+        problem = "--tree takes the place of --draft-length, and waits for its verdict: leave --draft-length and --in-flight out"
+    if problem is not None:
+        raise click.BadParameter(problem, param_hint="--tree")
 
 
 def llm_name(values: Values) -> str | None:

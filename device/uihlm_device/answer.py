@@ -74,6 +74,14 @@ class Answer:
             or any(token in self.stop_ids for token in tentative)
         )
 
+    def commit(self, token: int) -> tuple[int, bool]:
+        """Append a token to the conversation; return its position and whether it is a stop token."""
+        stop = token in self.stop_ids
+        self.written += 1
+        self.finished = stop or self.written >= self.limit
+        self.conversation.ids.append(token)
+        return len(self.conversation.ids) - 1, stop
+
     def take_waste(self) -> Charge:
         """Return what was spent in vain since the last token, and forget it."""
         waste, self.waste = self.waste, Charge()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from uihlm_device.drafting import Draft
+from uihlm_device.importance import Importance
+from uihlm_device.policies import Evidence
 from uihlm_device.session import Cost, Verdict
 from uihlm_device.tokens import Origin, TokenRecord
 from uihlm_wireless.ledger import RoundBill
@@ -38,6 +40,26 @@ class Charge:
 NOTHING = Charge()
 
 
+class Drafted(Protocol):
+    """What a record tells of a draft; fields as in `uihlm_device.drafting.Draft`."""
+
+    @property
+    def x_d(self) -> float:
+        """The drafter's probability of it."""
+
+    @property
+    def evidence(self) -> Evidence:
+        """What the policy was told."""
+
+    @property
+    def attention(self) -> Importance | None:
+        """Importance, where the policy asked."""
+
+    @property
+    def draft_s(self) -> float:
+        """Seconds it took."""
+
+
 @dataclass(frozen=True, slots=True)
 class Judged:
     """Where a token comes from in a round.
@@ -54,7 +76,14 @@ class Judged:
 
 
 def token_record(
-    position: int, token: int, origin: Origin, *, stop: bool, draft: Draft | None, judged: Judged | None, charge: Charge
+    position: int,
+    token: int,
+    origin: Origin,
+    *,
+    stop: bool,
+    draft: Drafted | None,
+    judged: Judged | None,
+    charge: Charge,
 ) -> TokenRecord:
     """Return the record of one committed token."""
     evidence = None if draft is None else draft.evidence

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import grpc
 
+from uihlm_device.messages import cost_of, upload_message, verdict_of
 from uihlm_device.session import Cost, Upload, Verdict
 from uihlm_device.statuses import domain_error
 from uihlm_proto.codecs import Codec
@@ -111,9 +112,8 @@ class Connection:
             tokenizer_fingerprint=contract.fingerprint, context_ids=context_ids, target_ids=target_ids
         )
 
-        async def call() -> pb.ScoreResponse:
-            response: pb.ScoreResponse = await self._stub.Score(request, timeout=self.timeout_s)
-            return response
+        async def call() -> Any:
+            return await self._stub.Score(request, timeout=self.timeout_s)
 
         try:
             return list(self.run(call()).log_probabilities)
@@ -157,6 +157,8 @@ class RemoteSession:
         self._lock = threading.Lock()
         self._reader: Future[None] | None = None
         self._open_round = 0
+        # Rounds that may have many verdicts.
+        self._generating: set[int] = set()
 
     def open(self, prefix_ids: Sequence[int], key: bytes) -> int:
         """Send Open and return its round without waiting."""
@@ -186,21 +188,14 @@ class RemoteSession:
         if response.WhichOneof("message") != "ready":
             raise ProtocolError("the base station answered Open with something else than Ready")
         self._forget(self._open_round)
-        return _cost(response.ready.cost)
+        return cost_of(response.ready.cost)
 
     def upload(self, upload: Upload) -> int:
         """Send an upload and return its round without waiting."""
         round_number = self._expect()
-        request = pb.Upload(
-            round=round_number,
-            epoch=upload.epoch,
-            first_position=upload.first_position,
-            context_ids=upload.context_ids,
-            skipped_ids=upload.skipped_ids,
-            drafts=[pb.Draft(payload=payload) for payload in upload.payloads],
-            generate=upload.generate,
-            assumed_id=upload.assumed_id,
-        )
+        if upload.generate:
+            self._generating.add(round_number)
+        request = upload_message(round_number, upload)
         self._connection.post(self._requests, pb.VerifyRequest(upload=request))
         return round_number
 
@@ -213,20 +208,10 @@ class RemoteSession:
         response = self._next(round_number)
         if response.WhichOneof("message") != "verdict":
             raise ProtocolError("the base station answered an Upload with something else than a Verdict")
-        verdict = response.verdict
-        last = verdict.last or bool(verdict.y_d) or verdict.stale
-        if last:
+        verdict = verdict_of(response.verdict, round_number in self._generating)
+        if verdict.last:
             self._forget(round_number)
-        return Verdict(
-            accepted=verdict.accepted,
-            token=verdict.token_id if verdict.HasField("token_id") else None,
-            y_d=tuple(verdict.y_d),
-            reject_prob=tuple(verdict.reject_probability),
-            tv=tuple(verdict.total_variation),
-            stale=verdict.stale,
-            last=last,
-            cost=_cost(verdict.cost),
-        )
+        return verdict
 
     def close(self) -> None:
         """Half-close the stream and wait until the base station has ended it, so that the session is free again."""
@@ -251,6 +236,7 @@ class RemoteSession:
     def _forget(self, round_number: int) -> None:
         with self._lock:
             del self._answers[round_number]
+        self._generating.discard(round_number)
 
     def _next(self, round_number: int) -> pb.VerifyResponse:
         try:
@@ -272,8 +258,7 @@ class RemoteSession:
         """Sort responses by round until the stream ends; whatever ends it badly is every waiting round's answer."""
         try:
             async for response in self._stub.Verify(self._outgoing()):
-                which = response.WhichOneof("message")
-                number = response.ready.round if which == "ready" else response.verdict.round
+                number = (response.ready if response.HasField("ready") else response.verdict).round
                 with self._lock:
                     waiting = self._answers.get(number)
                 if waiting is None:
@@ -294,7 +279,3 @@ class RemoteSession:
             self._failure = error
             for waiting in self._answers.values():
                 waiting.put(error)
-
-
-def _cost(cost: pb.Cost) -> Cost:
-    return Cost(cost.forward_s, cost.queue_s, cost.forwards, cost.positions)

@@ -28,9 +28,11 @@ class DecodeSettings:
         draft_length: drafts an upload carries under a policy that uploads every token; a bonus token follows two or more.
             AUTO picks the length for each answer (uihlm_device/draft_length.py).
         in_flight: uploads that may wait for their verdicts at once; 1 waits for each.
+        tree: nodes of the tree that an upload carries under a policy that uploads every token (codec `coupled`); 0: no tree.
 
     Raises:
-        InvalidRequestError: for a draft length outside 1 … 64, or a window below 1.
+        InvalidRequestError: for a draft length outside 1 … 64, a window below 1, or a tree of more than 64 nodes or beside
+            a draft length or a window.
     """
 
     sampling: Sampling
@@ -40,12 +42,20 @@ class DecodeSettings:
     readout: Readout = Readout.HEADS
     draft_length: int = 1
     in_flight: int = 1
+    tree: int = 0
 
     def __post_init__(self) -> None:
         if self.draft_length != AUTO and not 1 <= self.draft_length <= MAX_DRAFTS:
             raise InvalidRequestError(f"a draft length lies in 1 … {MAX_DRAFTS}, got {self.draft_length}")
         if self.in_flight < 1:
             raise InvalidRequestError(f"at least 1 upload must be allowed in flight, got {self.in_flight}")
+        if not 0 <= self.tree <= MAX_DRAFTS:
+            raise InvalidRequestError(f"a tree has 1 … {MAX_DRAFTS} nodes, or is 0 for none, got {self.tree}")
+        if self.tree and (self.draft_length != 1 or self.in_flight != 1):
+            raise InvalidRequestError(
+                f"a tree of {self.tree} nodes takes the place of blocks, and waits for its verdict: leave the draft length "
+                "and the uploads in flight at 1"
+            )
 
     @property
     def drafting(self) -> DraftSettings:

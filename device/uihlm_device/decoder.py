@@ -28,6 +28,7 @@ from uihlm_device.flights import Flight
 from uihlm_device.policies import Mode, Policy
 from uihlm_device.session import Session, Upload
 from uihlm_device.tokens import Origin, TokenRecord
+from uihlm_device.tree_rounds import tree_rounds
 from uihlm_proto.codecs import Codec
 from uihlm_proto.errors import InvalidRequestError, ProtocolError
 from uihlm_wireless.clock import Clock
@@ -61,6 +62,7 @@ class Decoder:
         self._timing = timing
         self._connect = connect
         self._lengths = LengthChooser()
+        self._trees = tree_rounds(drafter, codec, policy, settings, clock, ledger, timing)
 
     def answer(self, conversation: Conversation) -> Generator[TokenRecord]:
         """Write one answer to the conversation, one record a token, until a stop token or the length limit.
@@ -83,7 +85,8 @@ class Decoder:
         finished = False
         try:
             self._open(conversation)
-            write = self._remote if self._policy.mode is Mode.LLM_ALONE else self._draft
+            alone = self._policy.mode is Mode.LLM_ALONE
+            write = self._remote if alone else self._trees.write if self._trees else self._draft
             yield from write(conversation, limit)
             finished = True
         finally:
@@ -248,14 +251,9 @@ class Decoder:
         charge: Charge = NOTHING,
     ) -> TokenRecord:
         """Append a token to the conversation and return its record."""
-        conversation = answer.conversation
-        stop = token in answer.stop_ids
-        answer.written += 1
-        answer.finished = stop or answer.written >= answer.limit
+        position, stop = answer.commit(token)
         if answer.forsaken:
             self._settle_forsaken(answer, answer.finished)
-        position = len(conversation.ids)
-        conversation.ids.append(token)
         charge = charge.plus(answer.take_waste())
         return token_record(position, token, origin, stop=stop, draft=draft, judged=judged, charge=charge)
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
+
+from uihlm_proto.errors import InvalidRequestError
+from uihlm_proto.limits import MAX_DRAFTS
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -75,3 +78,47 @@ class Drafter(Protocol):
         Raises:
             InvalidRequestError: if `new_ids` is empty, `keep_len` exceeds the cache, or the context is full.
         """
+
+
+@runtime_checkable
+class TreeDrafter(Drafter, Protocol):
+    """A drafter that can look at several branches at once.
+
+    The nodes of a tree hang from the end of the cache, and are numbered in the order they are run. A forward in between
+    drops the tree.
+    """
+
+    def grow(self, ids: Sequence[int], parents: Sequence[int]) -> Float32Array:
+        """Run nodes beside those of the tree that ran before; each sees the cache and its own ancestors.
+
+        Args:
+            ids: of the new nodes, at least one.
+            parents: the number of each node's parent, which ran in an earlier call, or −1 for a child of the last cached
+                position.
+
+        Returns:
+            Raw logits after each new node, `[node, V]`; a view, valid until the next forward.
+
+        Raises:
+            InvalidRequestError: no node, more than MAX_DRAFTS of them in a tree, or an id or a parent that there is not.
+        """
+
+    def settle(self, path: Sequence[int]) -> None:
+        """End the tree: the nodes of `path`, from a root downwards, become the end of the cache; the rest is dropped."""
+
+
+def check_branches(ids: Sequence[int], parents: Sequence[int], before: int, vocabulary_size: int) -> None:
+    """Refuse nodes that do not continue a tree of `before` nodes.
+
+    Raises:
+        InvalidRequestError: as `TreeDrafter.grow` says.
+    """
+    if not ids or len(ids) != len(parents) or before + len(ids) > MAX_DRAFTS:
+        raise InvalidRequestError(
+            f"a tree grows by at least one node, each with a parent, to at most {MAX_DRAFTS}: got {len(ids)} ids and "
+            f"{len(parents)} parents beside {before} nodes"
+        )
+    if not all(-1 <= parent < before for parent in parents):
+        raise InvalidRequestError(f"parents {list(parents)} are not all among the {before} nodes that ran, or −1")
+    if not all(0 <= token < vocabulary_size for token in ids):
+        raise InvalidRequestError(f"an id is outside the vocabulary of {vocabulary_size} tokens")

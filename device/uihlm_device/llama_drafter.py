@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,14 @@ import numpy.typing as npt
 
 from uihlm_device.attention_tap import AttentionTap
 from uihlm_device.drafter import Record, Wants
+from uihlm_device.llama_branches import LlamaBranches
 from uihlm_models.errors import ModelError
+from uihlm_models.llama_pool import LlamaPool
 from uihlm_models.llama_runtime import KvType, LlamaRuntime, RuntimeSettings
 from uihlm_models.tokenizer import LlamaTokenizer
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_proto.fingerprint import fingerprint
+from uihlm_proto.limits import MAX_DRAFTS
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -84,7 +88,11 @@ class LlamaDrafter:
             kv_type=kv_type,
             cb_eval=None if self._tap is None else self._tap.callback,
         )
+        self._settings = settings
         self._runtime = LlamaRuntime(path, settings)
+        # What the first tree replaces by a pool of cells is held on to: its model is in use.
+        self._owner = self._runtime
+        self._branches: LlamaBranches | None = None
         self.tokenizer: LlamaTokenizer = self._runtime.tokenizer
         self.vocabulary_size = self._runtime.vocabulary_size
         self.fingerprint = fingerprint(self.tokenizer.pieces())
@@ -127,6 +135,7 @@ class LlamaDrafter:
             ModelError: if the record asks for what the drafter was not loaded for, or llama.cpp fails.
         """
         self._check(keep_len, new_ids, wants)
+        self.settle(())
         if keep_len < self._length:
             self._truncate(keep_len)
         # With hidden states on, llama.cpp outputs every token of a batch: only the last one may run that way.
@@ -145,6 +154,39 @@ class LlamaDrafter:
             hidden=self._runtime.hidden() if wants.hidden else None,
             attention_layers=self._every_layer() if wants.attention_layers else None,
         )
+
+    def grow(self, ids: Sequence[int], parents: Sequence[int]) -> Float32Array:
+        """Run nodes of a tree; see `TreeDrafter.grow`. The first one moves the cache to where branches can share it.
+
+        Raises:
+            InvalidRequestError: as `TreeDrafter.grow` says.
+            ModelError: if the drafter was loaded with attention or hidden states, its cache cannot be moved, or llama.cpp
+                fails.
+        """
+        if self._branches is None:
+            self._branches = self._with_branches()
+        return self._branches.grow(self._length, ids, parents)
+
+    def settle(self, path: Sequence[int]) -> None:
+        """End the tree, of which `path` stands; see `TreeDrafter.settle`."""
+        if self._branches is not None:
+            self._branches.settle(self._length, path)
+            self._length += len(path)
+
+    def _with_branches(self) -> LlamaBranches:
+        if self._tap is not None or self._hidden:
+            raise ModelError("draft trees need a drafter loaded without attention and hidden states")
+        # Branches see the whole context, and the cells of a full tree fit beside it.
+        pool = LlamaPool(self._owner, replace(self._settings, n_ctx=self.max_context + MAX_DRAFTS))
+        if self._length and not pool.take_over(0, 0):
+            pool.close()
+            raise ModelError(
+                "llama.cpp cannot copy this model's cache (sliding windows of their own), which draft trees need: use a "
+                "model with a plain key-value cache, or --backend torch"
+            )
+        self._owner.truncate(0, 0)
+        self._runtime = pool
+        return LlamaBranches(pool)
 
     def _check(self, keep_len: int, new_ids: Sequence[int], wants: Wants) -> None:
         if len(new_ids) == 0:
@@ -228,3 +270,4 @@ class LlamaDrafter:
     def close(self) -> None:
         """Free the native memory; records and the tokenizer are invalid from here on."""
         self._runtime.close()
+        self._owner.close()

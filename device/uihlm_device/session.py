@@ -19,6 +19,8 @@ class Upload:
         payloads: codec bytes of each draft.
         generate: with no drafts, how many tokens the LLM may write.
         assumed_id: the bonus token that this upload takes for granted, whose verdict is still in flight.
+        parents: of a tree, the index in `payloads` of each draft's parent, −1 for a root; empty for a chain.
+        audit: one byte a skipped id (uihlm_proto/audit.py), or none; without drafts it is all the upload asks for.
     """
 
     epoch: int
@@ -28,6 +30,8 @@ class Upload:
     payloads: Sequence[bytes] = ()
     generate: int = 0
     assumed_id: int | None = None
+    parents: Sequence[int] = ()
+    audit: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +52,11 @@ class Verdict:
         accepted: how many drafts stand.
         token: the token after them, if any.
         y_d, reject_prob, tv: per judged draft; the last two are empty where the base station does not know x.
+        skipped_reject_prob: per audited skipped token.
         stale: nothing was judged: the upload was built on a corrected round.
         last: the last verdict of a `generate` round.
         cost: what it cost the base station.
+        path: of a tree, the drafts that stand, from a root down.
     """
 
     accepted: int
@@ -58,9 +64,11 @@ class Verdict:
     y_d: Sequence[float] = ()
     reject_prob: Sequence[float] = ()
     tv: Sequence[float] = ()
+    skipped_reject_prob: Sequence[float] = ()
     stale: bool = False
     last: bool = True
     cost: Cost = field(default_factory=Cost)
+    path: Sequence[int] = ()
 
 
 class Session(Protocol):

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from uihlm_device.drafter import Float32Array, Record, Wants
+from uihlm_device.drafter import Float32Array, Record, Wants, check_branches
 from uihlm_models.errors import ModelError
 from uihlm_models.torch_runtime import AttentionKind, TorchModel
+from uihlm_models.torch_tree import keep_path, run_tree
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_proto.fingerprint import fingerprint
 
@@ -100,6 +101,9 @@ class TorchDrafter:
         self.description = model.description
         self._cache = model.new_cache()
         self._ids: list[int] = []
+        # The tree that hangs from their end: its nodes and their parents.
+        self._nodes: list[int] = []
+        self._parents: list[int] = []
         # Head-averaged attention rows of the first `_known_rows` positions, zero above the diagonal.
         self._rows = np.zeros((0, 0), np.float32)
         self._known_rows = 0
@@ -144,6 +148,7 @@ class TorchDrafter:
             ModelError: if attention is asked of a drafter made without an attention layer.
         """
         self._check(keep_len, new_ids, wants)
+        self.settle(())
         ids = [*self._ids[:keep_len], *new_ids]
         self._known_rows = min(self._known_rows, keep_len)
         start = self._known_rows if wants.attention_matrix else keep_len
@@ -162,9 +167,34 @@ class TorchDrafter:
         layers = np.stack(tap.layer_rows) if wants.attention_layers else None
         return Record(logits, tap.last_row if wants.attention else None, matrix, tap.hidden, layers)
 
+    def grow(self, ids: Sequence[int], parents: Sequence[int]) -> Float32Array:
+        """Run nodes of a tree; see `TreeDrafter.grow`.
+
+        Raises:
+            InvalidRequestError: as `TreeDrafter.grow` says.
+            ModelError: if the model takes no positions or masks.
+        """
+        check_branches(ids, parents, len(self._nodes), self.vocabulary_size)
+        nodes, whole = [*self._nodes, *ids], [*self._parents, *parents]
+        try:
+            logits = run_tree(self._model, self._cache, (), nodes, whole, len(ids), len(self._nodes))
+        except BaseException:
+            self.close()
+            raise
+        self._nodes, self._parents = nodes, whole
+        return logits
+
+    def settle(self, path: Sequence[int]) -> None:
+        """End the tree, of which `path` stands; see `TreeDrafter.settle`."""
+        if self._nodes:
+            keep_path(self._cache, len(self._ids), path)
+            self._ids += [self._nodes[node] for node in path]
+            self._nodes, self._parents = [], []
+
     def close(self) -> None:
         """Empty the cache; the model itself goes when nothing refers to it."""
         self._cache, self._ids, self._known_rows = self._model.new_cache(), [], 0
+        self._nodes, self._parents = [], []
 
     def _check(self, keep_len: int, new_ids: Sequence[int], wants: Wants) -> None:
         if len(new_ids) == 0:

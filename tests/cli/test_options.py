@@ -22,6 +22,7 @@ SETTINGS = {
     "--max-tokens": ("7", "decode.max_tokens", 7),
     "--draft-length": ("4", "decode.draft_length", 4),
     "--in-flight": ("3", "decode.in_flight", 3),
+    "--tree": ("16", "decode.tree", 16),
     "--estimator": ("mc", "decode.estimator", None),
     "--gamma": ("2", "decode.gamma", 2.0),
     "--readout": ("matrix", "decode.readout", "matrix"),
@@ -95,11 +96,13 @@ def test_flag_sets_its_setting_and_changes_the_digest(flag):
     if flag == "--estimator":
         (option,) = (p for p in command.params if p.name == "estimator")
         text = expected = next(choice for choice in option.type.choices if choice != option.default)
-    changed = config(flag, text)
+    # A tree cannot be without the codec that its verdict takes.
+    company = ("--codec", "coupled") if flag == "--tree" else ()
+    changed = config(flag, text, *company)
     assert plain(changed, name) == expected
     assert changed.digest() != RunConfig().digest()
     # Nothing else moves, but for what follows from it.
-    follows = {"--model": {"llm"}, "--transmit-power-dbm": {"joules.transmit_w"}}.get(flag, set())
+    follows = {"--tree": {"codec"}, "--model": {"llm"}, "--transmit-power-dbm": {"joules.transmit_w"}}.get(flag, set())
     assert differing(RunConfig().to_dict(), changed.to_dict()) == {name} | follows
 
 
@@ -188,3 +191,23 @@ def test_automatic_draft_length_is_a_length_of_its_own():
     for wrong in ("0", "65", "many"):
         with pytest.raises(click.BadParameter, match="1 … 64, or auto"):
             config("--draft-length", wrong)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "policies"),
+    [
+        (("--tree", "4"), ("hlm",)),
+        (("--tree", "4", "--codec", "lattice"), ("hlm",)),
+        (("--tree", "4", "--codec", "coupled"), ("u", "slm")),
+    ],
+)
+def test_tree_needs_hlm_and_coupled(arguments, policies):
+    with pytest.raises(click.BadParameter, match="--tree needs --policy hlm and --codec coupled: ") as refused:
+        run_config(parsed(*arguments), policies)
+    assert refused.value.exit_code == 2
+
+
+@pytest.mark.parametrize("other", [("--draft-length", "4"), ("--draft-length", "auto"), ("--in-flight", "2")])
+def test_tree_excludes_blocks_and_a_window(other):
+    with pytest.raises(click.BadParameter, match="leave --draft-length and --in-flight out"):
+        config("--tree", "4", "--codec", "coupled", *other)

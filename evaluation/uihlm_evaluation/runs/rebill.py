@@ -50,6 +50,10 @@ REFUSED: tuple[tuple[str, Callable[[RunConfig, RoundLine], bool]], ...] = (
         "an upload carried several drafts, and those never judged have no line that says what drafting them took",
         lambda config, line: config.decode.draft_length != 1,
     ),
+    (
+        "an upload carried a tree of drafts, and those off the path have no line",
+        lambda config, line: config.decode.tree > 0,
+    ),
 )
 
 

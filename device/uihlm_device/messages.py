@@ -1,0 +1,48 @@
+"""Between the loop's own types and the messages of proto/uihlm/v1/verification.proto."""
+
+from __future__ import annotations
+
+from uihlm_device.session import Cost, Upload, Verdict
+from uihlm_proto.v1 import verification_pb2 as pb
+
+
+def upload_message(round_number: int, upload: Upload) -> pb.Upload:
+    """Return the message of an upload."""
+    return pb.Upload(
+        round=round_number,
+        epoch=upload.epoch,
+        first_position=upload.first_position,
+        context_ids=upload.context_ids,
+        skipped_ids=upload.skipped_ids,
+        audit=upload.audit,
+        drafts=[pb.Draft(payload=payload) for payload in upload.payloads],
+        parents=upload.parents,
+        generate=upload.generate,
+        assumed_id=upload.assumed_id,
+    )
+
+
+def verdict_of(message: pb.Verdict, generating: bool) -> Verdict:
+    """Return what a verdict says.
+
+    Args:
+        message: as it came.
+        generating: whether its round asked the LLM to go on alone: any other round has one verdict.
+    """
+    return Verdict(
+        accepted=message.accepted,
+        token=message.token_id if message.HasField("token_id") else None,
+        y_d=tuple(message.y_d),
+        reject_prob=tuple(message.reject_probability),
+        tv=tuple(message.total_variation),
+        stale=message.stale,
+        last=message.last or message.stale or not generating,
+        skipped_reject_prob=tuple(message.skipped_reject_probability),
+        cost=cost_of(message.cost),
+        path=tuple(message.path),
+    )
+
+
+def cost_of(message: pb.Cost) -> Cost:
+    """Return what a message cost."""
+    return Cost(message.forward_s, message.queue_s, message.forwards, message.positions)
