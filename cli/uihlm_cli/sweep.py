@@ -152,6 +152,7 @@ def _sweep(config: RunConfig, dataset: Dataset, output: Path, values: Values) ->
 
     from uihlm_cli.assembly import find_models, vocabulary_size
     from uihlm_cli.conclusion import conclude_and_show
+    from uihlm_cli.profiles import check_profile
     from uihlm_cli.run_progress import shown_progress
     from uihlm_cli.sweep_worker import SweepWorker
     from uihlm_evaluation.report.folder import RunFolder
@@ -160,6 +161,7 @@ def _sweep(config: RunConfig, dataset: Dataset, output: Path, values: Values) ->
 
     console = Console(stderr=True)
     models = find_models(config)
+    check_profile(values, config, models)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     jobs = min(values["jobs"] or cores, len(dataset.examples))
     side_by_side = replace(config, threads=config.threads or max(1, cores // jobs))
