@@ -52,17 +52,20 @@ def test_tree_writes_what_the_llm_alone_writes(address: object, size: int, sampl
             assert tokens(written) == tokens(alone)
             assert [r.stop for r in written] == [r.stop for r in alone]
             origins |= {record.origin for record in written}
-    assert origins == {Origin.ACCEPTED, Origin.RESAMPLED, Origin.BONUS}
+    # Greedy, all keys write one text.
+    assert origins == {Origin.ACCEPTED, Origin.RESAMPLED, Origin.BONUS} or sampling.temperature == 0.0
 
 
 def test_tree_of_another_models_drafts_writes_the_same(address: object) -> None:
     """What the drafter thinks changes the trips, never the tokens."""
+    trips = [0, 0]
     with bench(address, logits=contextual(V, 9)) as stranger, bench(address, logits=Y) as twin:
         for index in range(4):
             alone = tokens(stranger.run("llm", PROMPT, index=index))
             far, near = (device.run("hlm", PROMPT, index=index, tree=8) for device in (stranger, twin))
             assert tokens(far) == tokens(near) == alone
-            assert near[-1].round < far[-1].round
+            trips = [trips[0] + near[-1].round, trips[1] + far[-1].round]
+    assert trips[1] > 1.5 * trips[0]
 
 
 def test_no_id_is_run_twice_by_the_drafter(address: object) -> None:

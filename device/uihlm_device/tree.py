@@ -39,12 +39,14 @@ class Candidates:
     Attributes:
         tokens: best first.
         x: the drafter's probability of each.
-        chances: that the LLM draws it.
+        chances: that the LLM draws it (uihlm_device/chances.py).
+        scores: log s of each.
     """
 
     tokens: tuple[int, ...]
     x: tuple[float, ...]
     chances: tuple[float, ...]
+    scores: tuple[float, ...]
 
 
 @dataclass(slots=True)
@@ -149,29 +151,6 @@ class Tree:
             elif rank >= 0 or self.token(place) not in self.stop_ids:
                 push(place, -minus, 0, depth + 1)
         return taken, list(ahead)
-
-
-@dataclass(slots=True)
-class Ranks:
-    """The usual chances, measured as rounds go: how often the LLM's draw was the candidate of each rank.
-
-    Attributes:
-        counts: draws by rank, started with what was measured before any round.
-        draws: of all ranks, those among no candidates included.
-    """
-
-    counts: list[float]
-    draws: float
-
-    def note(self, rank: int | None) -> None:
-        """Note the rank of one draw; None if it was no candidate."""
-        self.draws += 1.0
-        if rank is not None:
-            self.counts[rank] += 1.0
-
-    def chances(self) -> tuple[float, ...]:
-        """Return c_m for each rank."""
-        return tuple(count / self.draws for count in self.counts)
 
 
 def best_of(x: FloatArray, noise: FloatArray, count: int) -> tuple[npt.NDArray[np.intp], FloatArray]:

@@ -17,14 +17,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from uihlm_device.chances import CANDIDATES, Chances
 from uihlm_device.charges import NOTHING, Charge, Judged, token_record
 from uihlm_device.conversation import Conversation
 from uihlm_device.decode_settings import DecodeSettings
 from uihlm_device.drafter import Drafter, Float32Array, TreeDrafter
-from uihlm_device.policies import Evidence, Mode, Policy
+from uihlm_device.policies import Evidence, Mode, Policy, known
 from uihlm_device.session import Session, Upload, Verdict
 from uihlm_device.tokens import Origin, TokenRecord
-from uihlm_device.tree import ROOT, Candidates, FloatArray, Place, Ranks, Tree, best_of
+from uihlm_device.tree import ROOT, Candidates, FloatArray, Place, Tree, best_of
 from uihlm_proto.codecs import Codec, Judge
 from uihlm_proto.codecs.ids import encode_id
 from uihlm_proto.errors import InvalidRequestError, ProtocolError
@@ -33,12 +34,6 @@ from uihlm_proto.sampling import Sampling
 from uihlm_wireless.clock import Clock
 from uihlm_wireless.ledger import Ledger
 from uihlm_wireless.timing import TimingProfile
-
-# Candidates looked at below a node.
-_RANKS = 16
-# Shares of draws by rank on the bundled pair, and how many draws' worth of trust they start with.
-_MEASURED = (0.64, 0.16, 0.06, 0.04, *[0.0125] * 4, *[0.003] * 8)
-_TRUST = 50.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +47,7 @@ class TreeDraft:
     @property
     def x_d(self) -> float:
         """The drafter's probability of it."""
-        return self.evidence.x_d
+        return known(self.evidence.x_d)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +90,7 @@ class TreeRounds:
         self._clock = clock
         self._ledger = ledger
         self._timing = timing
-        self._ranks = Ranks([share * _TRUST for share in _MEASURED], _TRUST)
+        self._chances = Chances()
 
     def write(self, conversation: Conversation, limit: int) -> Generator[TokenRecord]:
         """Write one answer, one record a token; see `Decoder.answer`."""
@@ -144,10 +139,9 @@ class TreeRounds:
         """Grow the tree after the committed ids, of which the cache holds `held`, for an answer of `left` more tokens."""
         started_s = time.perf_counter()
         ids, first = conversation.ids, len(conversation.ids)
-        race = _Race(self._settings.sampling, conversation.key, first, self._ranks.chances())
-        tree = Tree(
-            self._settings.tree if left > 1 else 1, max(1, left - 1), self._ranks.chances(), self._drafter.stop_ids
-        )
+        race = _Race(self._settings.sampling, conversation.key, first, self._chances)
+        size, deepest = (self._settings.tree, left - 1) if left > 1 else (1, 1)
+        tree = Tree(size, deepest, self._chances.usual(), self._drafter.stop_ids)
         # The last id is run again where its record is gone.
         keep_len = min(held, first - 1)
         tree.plant(race.candidates(self._drafter.forward(keep_len, ids[keep_len:]).logits, 0))
@@ -189,18 +183,19 @@ class TreeRounds:
     def _learn(self, grown: _Grown, path: Sequence[int], token: int | None) -> None:
         """Note at which ranks the LLM's draws were, where the candidates are known."""
         tree = grown.tree
-        for node in path:
-            self._ranks.note(grown.places[node].rank)
-        last = tree.ran(grown.places[path[-1]]) if path else ROOT
+        places = [grown.places[node] for node in path]
+        for place in places:
+            self._chances.note(tree.candidates[place.below + 1].scores, place.rank)
+        last = tree.ran(places[-1]) if places else ROOT
         if token is not None and last is not None:
-            tokens = tree.candidates[last + 1].tokens
-            self._ranks.note(tokens.index(token) if token in tokens else None)
+            below = tree.candidates[last + 1]
+            self._chances.note(below.scores, below.tokens.index(token) if token in below.tokens else None)
 
 
 class _Race:
     """The candidates of one round's tree: the noise of each depth is made once."""
 
-    def __init__(self, sampling: Sampling, key: bytes, first: int, chances: tuple[float, ...]) -> None:
+    def __init__(self, sampling: Sampling, key: bytes, first: int, chances: Chances) -> None:
         self._sampling = sampling
         self._key = key
         self._first = first
@@ -212,13 +207,13 @@ class _Race:
         x = self._sampling.distribution(logits)
         if self._sampling.temperature == 0.0:
             # Greedy draws have no noise: those next in line are the next likeliest.
-            best, _ = best_of(Sampling(1.0).distribution(logits), np.ones(x.size), _RANKS)
+            best, scores = best_of(Sampling(1.0).distribution(logits), np.ones(x.size), CANDIDATES)
         else:
             while len(self._noise) <= depth:
                 self._noise.append(exponentials(self._key, Role.GUMBEL, self._first + len(self._noise), x.size))
-            best, _ = best_of(x, self._noise[depth], _RANKS)
-        tokens = tuple(int(token) for token in best)
-        return Candidates(tokens, tuple(float(x[token]) for token in tokens), self._chances[: len(tokens)])
+            best, scores = best_of(x, self._noise[depth], CANDIDATES)
+        tokens = tuple(best.tolist())
+        return Candidates(tokens, tuple(x[best].tolist()), self._chances.of(scores), tuple(scores.tolist()))
 
 
 def tree_rounds(

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from uihlm_device.tree import ROOT, Candidates, Place, Ranks, Tree, best_of
+from uihlm_device.tree import ROOT, Candidates, Place, Tree, best_of
 from uihlm_proto.randomness import Role, exponentials, session_key, words
 from uihlm_proto.sampling import race
 
@@ -20,12 +20,12 @@ def grown(size: int, chances_of, deepest: int = 99, stop_ids: frozenset[int] = f
     tree = Tree(size, deepest, USUAL, stop_ids)
     tokens = tuple(range(RANKS))
     paths: list[tuple[int, ...]] = []
-    tree.plant(Candidates(tokens, (0.1,) * RANKS, chances_of(())))
+    tree.plant(Candidates(tokens, (0.1,) * RANKS, chances_of(()), ()))
     while batch := tree.next_batch():
         for place in batch:
             above = () if place.below == ROOT else paths[place.below]
             paths.append((*above, place.rank))
-            tree.add(place, Candidates(tokens, (0.1,) * RANKS, chances_of(paths[-1])))
+            tree.add(place, Candidates(tokens, (0.1,) * RANKS, chances_of(paths[-1]), ()))
     return tree
 
 
@@ -101,7 +101,7 @@ def test_nothing_is_below_a_stop_token_or_the_deepest_node() -> None:
 
 def test_fewer_candidates_than_nodes_give_a_smaller_tree() -> None:
     tree = Tree(5, 1, USUAL, frozenset())
-    tree.plant(Candidates((7, 8), (0.5, 0.5), (0.6, 0.2)))
+    tree.plant(Candidates((7, 8), (0.5, 0.5), (0.6, 0.2), ()))
     assert tree.next_batch() == []
     assert tree.nodes() == ([Place(ROOT, 0), Place(ROOT, 1)], [ROOT, ROOT], pytest.approx(1.8))
 
@@ -123,11 +123,3 @@ def test_tokens_that_cannot_be_drawn_are_no_candidates_and_ties_fall_to_the_lowe
     best, _ = best_of(x, np.ones(5), 4)
     assert list(best) == [2, 1, 3]
     assert list(best_of(x, np.ones(5), 2)[0]) == [2, 1]
-
-
-def test_chances_follow_the_ranks_that_come() -> None:
-    ranks = Ranks([5.0, 3.0], 10.0)
-    assert ranks.chances() == (0.5, 0.3)
-    for rank in [1] * 70 + [None] * 20:
-        ranks.note(rank)
-    assert ranks.chances() == pytest.approx((0.05, 0.73))
