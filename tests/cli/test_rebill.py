@@ -251,6 +251,12 @@ def test_refusals_are_sentences_and_leave_nothing_behind():
     assert sorted(path.name for path in Path().iterdir()) == ["saved"]
 
 
+def test_run_of_trees_is_refused():
+    evaluated("saved", *TIMED, "--tree", "4", "--codec", "coupled", policies=("hlm",))
+    result = rebilled("saved", "billed", exit_code=1)
+    assert "saved cannot be billed again: an upload carried a tree of drafts, and those off the path" in result.stderr
+
+
 def test_exit_codes_of_what_cannot_be_done():
     evaluated("saved", *TIMED, policies=("hlm",))
     assert "does not exist" in rebilled("nowhere", "billed", exit_code=2).stderr
