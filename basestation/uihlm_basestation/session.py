@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from uihlm_basestation.audits import check_kind, skipped_risk
 from uihlm_basestation.batcher import Batcher, Forwarded
 from uihlm_basestation.engine import Engine, Work
 from uihlm_basestation.trees import ROOT, check_parents, check_siblings, depths
@@ -102,10 +103,7 @@ class Session:
         if request.epoch < self._epoch:
             yield pb.Verdict(round=request.round, stale=True)
             return
-        if bool(request.drafts) == bool(request.generate):
-            raise InvalidRequestError("an Upload holds either drafts or generate > 0, and not both")
-        if request.audit:
-            raise InvalidRequestError("this base station does not speak audits yet")
+        check_kind(request)
         if request.HasField("assumed_id"):
             if self._bonus is None:
                 raise InvalidRequestError(
@@ -128,10 +126,10 @@ class Session:
         if parents:
             check_parents(parents, len(request.drafts))
         deepest = max(depths(parents), default=len(request.drafts) - 1)
-        self._check_ids(unsent, position + max(deepest + 1, 1))
+        self._check_ids(unsent, position + max(deepest + 1, bool(request.generate)))
         if parents:
             yield await self._judge_tree(request, unsent, parents)
-        elif request.drafts:
+        elif request.generate == 0:
             yield await self._judge(request, unsent)
         else:
             async for verdict in self._generate(request, unsent):
@@ -144,20 +142,27 @@ class Session:
     async def _judge(self, request: pb.Upload, unsent: list[int]) -> pb.Verdict:
         drafts = [self._codec.decode(draft.payload) for draft in request.drafts]
         ids = [*self._ids, *unsent]
-        # Row i judges draft i, so the last draft itself is run only where a bonus may follow it.
-        rows = len(drafts) + earns_bonus(drafts, self._engine.stop_ids)
-        run = [*ids[self._ran :], *(draft.token for draft in drafts[: rows - 1])]
+        audited = len(request.audit)
+        first = len(ids) - audited
+        # Row i is of position first + i: audited tokens, then drafts. The last one itself is run only for a bonus after it.
+        rows = audited + len(drafts) + earns_bonus(drafts, self._engine.stop_ids)
+        run = [*ids, *(draft.token for draft in drafts)][self._ran : first + rows - 1]
         forwarded: Forwarded | None = None
-        logits = self._row[np.newaxis] if self._row is not None and not unsent else None
+        logits = self._row[np.newaxis] if self._row is not None and first == self._ran else None
         if run:
             wanted = rows if logits is None else rows - 1
             forwarded = await self._forward(run, wanted, self._codec.judge, len(ids))
             logits = forwarded.rows if logits is None else np.concatenate([logits, forwarded.rows])
         assert logits is not None, "with nothing to run, the last row is at hand"
         all_rows = logits
+        asked = request.skipped_ids[:audited]
+        risk = skipped_risk(request.audit, asked, map(self._sampling.distribution, all_rows[:audited]))
+        if not drafts:
+            self._ids, self._ran, self._row, self._bonus = ids, len(ids) - 1, None, None
+            return pb.Verdict(round=request.round, last=True, skipped_reject_probability=risk, cost=_cost(forwarded))
         verdict = verify_chain(
             drafts,
-            lambda i: self._sampling.distribution(all_rows[i]),
+            lambda i: self._sampling.distribution(all_rows[audited + i]),
             self._codec.judge,
             self._draws,
             len(ids),
@@ -165,7 +170,7 @@ class Session:
         )
         self._ids = [*ids, *(draft.token for draft in drafts[: verdict.accepted])]
         # Drafts that fell are rolled back by the next forward, which keeps `_ran` positions.
-        self._ran = min(len(ids) + rows - 1, len(self._ids))
+        self._ran = min(first + rows - 1, len(self._ids))
         if verdict.token is not None:
             self._ids.append(verdict.token)
         self._row = None
@@ -179,6 +184,7 @@ class Session:
             y_d=[j.y_d for j in verdict.judgements],
             reject_probability=[j.reject_probability for j in known if j.reject_probability is not None],
             total_variation=[j.total_variation for j in known if j.total_variation is not None],
+            skipped_reject_probability=risk,
             cost=_cost(forwarded),
         )
 

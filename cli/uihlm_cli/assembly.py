@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from uihlm_device.client import Connection, Contract
 from uihlm_device.decode_settings import DecodeSettings
@@ -13,10 +13,12 @@ from uihlm_device.decoder import Decoder
 from uihlm_device.drafter import Drafter
 from uihlm_device.loading import Drafters, DrafterSettings
 from uihlm_device.policies import Mode, Policy, PolicySettings, policy
+from uihlm_device.risk import Recalibrate, RiskController, RiskPolicy
 from uihlm_device.session import Session
 from uihlm_device.shared_path import SharedPathDrafter
 from uihlm_evaluation.quality.agreement import Agreement
 from uihlm_evaluation.runs.configuration import ClockMode, RunConfig
+from uihlm_evaluation.runs.rows import Row
 from uihlm_models.chat_format import ChatFormat
 from uihlm_models.presets import Role
 from uihlm_models.sources import ModelSource, resolve
@@ -109,7 +111,16 @@ def opened_device(
             return sharing.setdefault(id(drafter), SharedPathDrafter(drafter)) if shared_paths else drafter
 
         def decoder(name: str, rules: PolicySettings, decode: DecodeSettings) -> Decoder:
-            rule = policy(name, rules)
+            def at(theta_u: float) -> Policy:
+                return policy(name, replace(rules, theta_u=theta_u))
+
+            rule = at(rules.theta_u)
+            if (
+                decode.risk is not None
+                and decode.recalibrate is Recalibrate.ONLINE
+                and "theta_u" in Row.of(name, rules).knobs
+            ):
+                rule = RiskPolicy(RiskController(decode.risk, rules.theta_u, decode.max_tokens), at)
             return assemble(drafter_for(rule), rule, decode)
 
         def assemble(

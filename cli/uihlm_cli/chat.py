@@ -13,11 +13,13 @@ from uihlm_cli.chat_loop import Chat
 from uihlm_cli.chat_view import Color, View
 from uihlm_cli.errors import reported
 from uihlm_cli.options import (
+    audit_options,
     config_option,
     decode_options,
     energy_options,
     link_options,
     model_options,
+    risk_options,
     rule_options,
 )
 from uihlm_cli.profiles import check_profile
@@ -58,6 +60,8 @@ _MAX_TOKENS = 512
 )
 @rule_options
 @decode_options
+@audit_options
+@risk_options
 @link_options("none", ClockMode.ENFORCED)
 @energy_options
 @model_options

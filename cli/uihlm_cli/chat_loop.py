@@ -10,6 +10,7 @@ from uihlm_cli.errors import FAILURES, exit_code
 from uihlm_cli.interrupts import Interrupts
 from uihlm_device.conversation import Conversation
 from uihlm_device.decoder import Decoder
+from uihlm_device.risk import RiskPolicy
 from uihlm_proto.randomness import session_key
 
 
@@ -145,6 +146,9 @@ class Chat:
                         whole = turn.tokens == self._settings.config.decode.max_tokens
                         note = "cut off by max_tokens" if whole else "cut off: the context is full"
                     self._count_opening(turn)
+                    if isinstance(rule := self._decoder.policy, RiskPolicy):
+                        audit = conversation.audit
+                        rule.answered(turn.tokens, audit.risk_sum if audit.audited == turn.skipped else None)
             except KeyboardInterrupt:
                 interrupts.raised()
             except FAILURES:
@@ -153,6 +157,7 @@ class Chat:
             finally:
                 # The stream of a dropped answer is closed; the next answer opens another.
                 records.close()
+                turn.add_audit(conversation.audit)
                 self._view.end_answer()
                 if interrupts.count:
                     note = "stopped"

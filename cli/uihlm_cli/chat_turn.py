@@ -18,6 +18,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Self
 
+from uihlm_device.audit import AuditLedger
 from uihlm_device.session import Cost
 from uihlm_device.tokens import Origin, TokenRecord
 from uihlm_wireless.energy import TokenCounts, energy_saving_ratio, paper_energy, paper_hlm_energy
@@ -44,6 +45,9 @@ class Turn:
         wire_bytes: all that went on the wire, both directions.
         llm_forwards: forwards of the LLM, prefills included.
         llm_positions: token positions these ran.
+        skipped: tokens the device kept without asking.
+        audited: those of them whose rejection probability the base station told.
+        risk_sum: these probabilities, summed.
     """
 
     answers: int = 0
@@ -61,6 +65,9 @@ class Turn:
     wire_bytes: int = 0
     llm_forwards: int = 0
     llm_positions: int = 0
+    skipped: int = 0
+    audited: int = 0
+    risk_sum: float = 0.0
 
     def add(self, record: TokenRecord) -> None:
         """Count one token."""
@@ -68,6 +75,7 @@ class Turn:
         self.uploaded += record.uploaded
         self.rejected += record.origin is Origin.RESAMPLED
         self.llm_alone += record.origin is Origin.LLM
+        self.skipped += record.origin is Origin.LOCAL
         self.draft_s += record.draft_s
         self.forward_s += record.forward_s
         self.link_s += record.link_s
@@ -87,6 +95,11 @@ class Turn:
         self.airtime_s += bill.airtime_s
         self.wire_bytes += bill.wire_bytes
 
+    def add_audit(self, audit: AuditLedger) -> None:
+        """Count what the base station said of an answer's skipped tokens."""
+        self.audited += audit.audited
+        self.risk_sum += audit.risk_sum
+
     def plus(self, other: Self) -> Turn:
         """Return the sum of two."""
         return Turn(*(getattr(self, f.name) + getattr(other, f.name) for f in dataclasses.fields(Turn)))
@@ -100,6 +113,11 @@ class Turn:
     def upload_rate(self) -> float | None:
         """Share of tokens uploaded; None without tokens."""
         return self.uploaded / self.tokens if self.tokens else None
+
+    @property
+    def skipped_risk(self) -> float | None:
+        """Rejection probabilities of audited tokens, summed, ÷ all tokens; None where none was audited."""
+        return self.risk_sum / self.tokens if self.audited else None
 
     @property
     def acceptance_rate(self) -> float | None:

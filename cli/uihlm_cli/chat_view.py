@@ -158,6 +158,13 @@ class View:
                 f"{_number(totals.acceptance_rate, '{:.1%}')}",
             ),
             HelpLine(
+                "risk",
+                f"{_number(totals.skipped_risk, '{:.1%}')} of all tokens the LLM would have rejected among the skipped "
+                f"({totals.audited} of {totals.skipped} audited)"
+                if totals.audited
+                else "of skipping: not audited (--audit)",
+            ),
+            HelpLine(
                 "LLM",
                 f"{totals.llm_forwards} forwards, {totals.llm_forwards / tokens:.2f} a token; "
                 f"{totals.llm_positions} positions; {totals.forward_s:.2f} s busy",

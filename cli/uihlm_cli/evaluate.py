@@ -12,12 +12,14 @@ import click
 
 from uihlm_cli.errors import reported
 from uihlm_cli.options import (
+    audit_options,
     config_option,
     decode_options,
     energy_options,
     format_option,
     link_options,
     model_options,
+    risk_options,
     rule_options,
     run_config,
     selection_options,
@@ -40,6 +42,8 @@ from uihlm_proto.errors import UnavailableError
 )
 @rule_options
 @decode_options
+@audit_options
+@risk_options
 @link_options("paper", ClockMode.SIMULATED)
 @energy_options
 @model_options

@@ -16,8 +16,10 @@ from typing import Any, TypeVar
 import click
 
 from uihlm_device.decode_settings import AUTO, DecodeSettings
+from uihlm_device.drafting import Decide
 from uihlm_device.importance import Readout
 from uihlm_device.policies import PolicySettings
+from uihlm_device.risk import Recalibrate
 from uihlm_device.uncertainty import Estimator
 from uihlm_evaluation.calibration.profile import Profile, ProfileError, load_profile
 from uihlm_evaluation.prompts.datasets import NAMES
@@ -219,6 +221,34 @@ decode_options: Callable[[F], F] = _group(
     ),
 )
 
+audit_options: Callable[[F], F] = _group(
+    _option(
+        "--audit/--no-audit",
+        default=False,
+        help="Have the LLM say of skipped tokens how likely it would have rejected them: 8 bits each.",
+    ),
+    _option(
+        "--decide",
+        type=_choice(Decide),
+        default=_DEFAULT.decode.decide.value,
+        help="By the draft token (the paper), or before it is drawn: then what is uploaded is unbiased.",
+    ),
+)
+
+risk_options: Callable[[F], F] = _group(
+    _option(
+        "--risk",
+        type=click.FloatRange(0, 1),
+        help="Budget of skipping: rejection probability of skipped tokens, a token; implies --audit.",
+    ),
+    _option(
+        "--recalibrate",
+        type=_choice(Recalibrate),
+        default=_DEFAULT.decode.recalibrate.value,
+        help="Move theta-u between answers to hold --risk.",
+    ),
+)
+
 profile_option = click.option(
     "--profile",
     type=click.Path(exists=True, path_type=Path),
@@ -350,6 +380,7 @@ def link_settings(values: Values, start: LinkSettings | None = None) -> LinkSett
 def run_config(values: Values, policies: tuple[str, ...], selection: Selection = Selection()) -> RunConfig:
     """Return the settings that the flags of all groups say; click.UsageError where two of them exclude each other."""
     _check_tree(values, policies)
+    _check_audits(values)
     link = link_settings(values)
     transmit_w = link.radio.transmit_power_w if link.radio is not None else 0.0
     return RunConfig(
@@ -363,6 +394,11 @@ def run_config(values: Values, policies: tuple[str, ...], selection: Selection =
             readout=Readout(values["readout"]),
             draft_length=values["draft_length"],
             in_flight=values["in_flight"],
+            audit=values["audit"],
+            # Not a flag of commands whose rows share their answers between workers.
+            risk=values.get("risk"),
+            recalibrate=Recalibrate(values.get("recalibrate", _DEFAULT.decode.recalibrate)),
+            decide=Decide(values["decide"]),
             tree=values["tree"],
         ),
         rules=PolicySettings(values["theta_u"], values["k"], values["theta_c"], values["rate"]),
@@ -392,6 +428,16 @@ def _check_tree(values: Values, policies: tuple[str, ...]) -> None:
         problem = "--tree takes the place of --draft-length, and waits for its verdict: leave --draft-length and --in-flight out"
     if problem is not None:
         raise click.BadParameter(problem, param_hint="--tree")
+
+
+def _check_audits(values: Values) -> None:
+    """Refuse a controller without a budget, and a mean over drafts from samples."""
+    if values.get("recalibrate") == Recalibrate.ONLINE.value and values["risk"] is None:
+        raise click.BadParameter("online holds a budget: give it with --risk", param_hint="--recalibrate")
+    if values["decide"] == Decide.DISTRIBUTION.value and values["estimator"] != Estimator.EXPECTED.value:
+        raise click.BadParameter(
+            "distribution takes the mean of u over all drafts: leave --estimator at expected", param_hint="--decide"
+        )
 
 
 def llm_name(values: Values) -> str | None:

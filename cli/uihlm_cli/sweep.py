@@ -15,6 +15,7 @@ import click
 from uihlm_cli.errors import SomeSamplesFailed, reported
 from uihlm_cli.options import (
     Values,
+    audit_options,
     config_option,
     decode_options,
     energy_options,
@@ -60,6 +61,7 @@ _PAPER = "slm, llm, hlm, u, i for each k, ui for each k and γ"
     help="Add random, confidence and u-random, set to upload as often as u and ui did.",
 )
 @decode_options
+@audit_options
 @link_options("paper", ClockMode.SIMULATED)
 @energy_options
 @model_options

@@ -100,7 +100,7 @@ def token_record(
         origin=origin,
         stop=stop,
         uploaded=draft is not None and judged is not None,
-        x_d=None if evidence is None else evidence.x_d,
+        x_d=None if draft is None else draft.x_d,
         y_d=None if verdict is None else of(list(verdict.y_d)),
         tv=None if verdict is None else of(list(verdict.tv)),
         reject_prob=None if verdict is None else of(list(verdict.reject_prob)),

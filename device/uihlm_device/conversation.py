@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from uihlm_device.audit import AuditLedger
 from uihlm_device.drafter import Drafter
-from uihlm_device.session import Cost, Session
+from uihlm_device.session import Cost, Session, Upload
 
 
 @dataclass(slots=True)
@@ -23,6 +24,7 @@ class Conversation:
         session: the open stream, if any.
         open_round: round of its Open.
         open_cost: what the prefill of the open session cost the base station, once known.
+        audit: of the latest answer's skipped tokens.
     """
 
     key: bytes
@@ -35,6 +37,7 @@ class Conversation:
     session: Session | None = None
     open_round: int | None = None
     open_cost: Cost | None = None
+    audit: AuditLedger = field(default_factory=AuditLedger)
 
     def extend(self, turn_ids: list[int]) -> None:
         """Append a prompt or a chat turn; the next answer starts after it."""
@@ -55,6 +58,17 @@ class Conversation:
         """Return the ids the base station has not seen, split where the answer starts: context, skipped."""
         split = max(self.told, self.answer_start)
         return self.ids[self.told : split], self.ids[split:]
+
+    def audit_tail(self, session: Session) -> None:
+        """Have the tokens audited that were skipped after the last upload: no part of the bill, and the clock stands still."""
+        context_ids, skipped_ids = self.unsent()
+        if not skipped_ids:
+            return
+        end = len(self.ids)
+        positions = range(end - len(skipped_ids), end)
+        upload = Upload(self.epoch, end, context_ids, skipped_ids, audit=self.audit.bytes_of(positions))
+        self.audit.take(positions, session.verdict(session.upload(upload)).skipped_reject_prob)
+        self.told = end
 
     def end_session(self) -> None:
         """Close the stream, if any; the next answer opens another with every id as its prefix."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from uihlm_device.drafting import DraftSettings
+from uihlm_device.drafting import Decide, DraftSettings
 from uihlm_device.importance import Readout
+from uihlm_device.risk import Recalibrate
 from uihlm_device.uncertainty import Estimator
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_proto.limits import MAX_DRAFTS
@@ -28,6 +29,10 @@ class DecodeSettings:
         draft_length: drafts an upload carries under a policy that uploads every token; a bonus token follows two or more.
             AUTO picks the length for each answer (uihlm_device/draft_length.py).
         in_flight: uploads that may wait for their verdicts at once; 1 waits for each.
+        audit: whether the base station says of skipped tokens too how likely it would have rejected them.
+        risk: budget of skipping, rejection probability of skipped tokens a token; None sets none. Implies the audit.
+        recalibrate: whether θ_u moves between answers to hold that budget.
+        decide: whether the policy looks at the draft, or decides before it is drawn (then uploads are unbiased).
         tree: nodes of the tree that an upload carries under a policy that uploads every token (codec `coupled`); 0: no tree.
 
     Raises:
@@ -42,11 +47,24 @@ class DecodeSettings:
     readout: Readout = Readout.HEADS
     draft_length: int = 1
     in_flight: int = 1
+    audit: bool = False
+    risk: float | None = None
+    recalibrate: Recalibrate = Recalibrate.OFF
+    decide: Decide = Decide.TOKEN
     tree: int = 0
 
     def __post_init__(self) -> None:
         if self.draft_length != AUTO and not 1 <= self.draft_length <= MAX_DRAFTS:
             raise InvalidRequestError(f"a draft length lies in 1 … {MAX_DRAFTS}, got {self.draft_length}")
+        if self.risk is not None and not 0.0 <= self.risk <= 1.0:
+            raise InvalidRequestError(f"a risk budget lies in 0 … 1, got {self.risk}")
+        if self.recalibrate is Recalibrate.ONLINE and self.risk is None:
+            raise InvalidRequestError("θ_u is recalibrated to hold a risk budget, and none is set")
+        if self.decide is Decide.DISTRIBUTION and self.estimator is not Estimator.EXPECTED:
+            raise InvalidRequestError(
+                "a decision before the draw takes the mean of u over all drafts, which samples cannot give: use the "
+                "estimator expected, or decide by the token"
+            )
         if self.in_flight < 1:
             raise InvalidRequestError(f"at least 1 upload must be allowed in flight, got {self.in_flight}")
         if not 0 <= self.tree <= MAX_DRAFTS:
@@ -58,6 +76,11 @@ class DecodeSettings:
             )
 
     @property
+    def audits(self) -> bool:
+        """Whether skipped tokens are audited."""
+        return self.audit or self.risk is not None
+
+    @property
     def drafting(self) -> DraftSettings:
         """What a single draft depends on."""
-        return DraftSettings(self.sampling, self.estimator, self.gamma, self.readout)
+        return DraftSettings(self.sampling, self.estimator, self.gamma, self.readout, self.decide)

@@ -18,12 +18,13 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 
 from uihlm_device.answer import Answer
+from uihlm_device.audit import AuditLedger
 from uihlm_device.charges import NOTHING, Charge, Judged, token_record
 from uihlm_device.conversation import Conversation
 from uihlm_device.decode_settings import DecodeSettings
 from uihlm_device.draft_length import LengthChooser
 from uihlm_device.drafter import Drafter
-from uihlm_device.drafting import Draft, Drafting
+from uihlm_device.drafting import Draft, Drafting, check_decide
 from uihlm_device.flights import Flight
 from uihlm_device.policies import Mode, Policy
 from uihlm_device.session import Session, Upload
@@ -40,6 +41,7 @@ class Decoder:
     """Writes answers with one drafter under one policy.
 
     The clock knows the time, the ledger what each round cost on the air; the loop knows nothing else of the link.
+    `policy` is the rule it goes by.
     """
 
     def __init__(
@@ -53,9 +55,10 @@ class Decoder:
         timing: TimingProfile,
         connect: Callable[[], Session],
     ) -> None:
+        check_decide(policy, settings.decide)
         self._drafter = drafter
         self._codec = codec
-        self._policy = policy
+        self.policy = policy
         self._settings = settings
         self._clock = clock
         self._ledger = ledger
@@ -82,12 +85,15 @@ class Decoder:
             )
         limit = min(self._settings.max_tokens, room)
         conversation.use(self._drafter)
+        conversation.audit = AuditLedger()
         finished = False
         try:
             self._open(conversation)
-            alone = self._policy.mode is Mode.LLM_ALONE
+            alone = self.policy.mode is Mode.LLM_ALONE
             write = self._remote if alone else self._trees.write if self._trees else self._draft
             yield from write(conversation, limit)
+            if self._settings.audits and conversation.session is not None:
+                conversation.audit_tail(conversation.session)
             finished = True
         finally:
             # A verdict may be on its way that the device never applied: the two ends no longer agree on the ids.
@@ -96,7 +102,7 @@ class Decoder:
 
     def _open(self, conversation: Conversation) -> None:
         # A device that never asks must run where there is no base station at all.
-        if self._policy.mode is Mode.DEVICE_ALONE or conversation.session is not None:
+        if self.policy.mode is Mode.DEVICE_ALONE or conversation.session is not None:
             return
         session = self._connect()
         conversation.opened(session, session.open(conversation.ids, conversation.key))
@@ -112,9 +118,9 @@ class Decoder:
     def _draft(self, conversation: Conversation, limit: int) -> Generator[TokenRecord]:
         """Draft token by token, ask where the policy says so, and go on drafting while the window allows."""
         drafting = Drafting(
-            self._drafter, self._codec, self._policy, self._settings.drafting, conversation.key, conversation.drafted
+            self._drafter, self._codec, self.policy, self._settings.drafting, conversation.key, conversation.drafted
         )
-        length = (self._settings.draft_length or self._lengths.best()) if self._policy.mode is Mode.EVERY_TOKEN else 1
+        length = (self._settings.draft_length or self._lengths.best()) if self.policy.mode is Mode.EVERY_TOKEN else 1
         answer = Answer(conversation, drafting, limit, length, self._drafter.stop_ids)
         try:
             while not answer.finished:
@@ -133,8 +139,9 @@ class Decoder:
         draft = answer.drafting.draft(answer.ids(), self._timing.draft_s)
         self._clock.advance(draft.draft_s)
         self._lengths.drafted(draft.draft_s)
+        answer.conversation.audit.note(draft.position, draft.x_d)
         draft = replace(draft, draft_s=draft.draft_s + guess_s)
-        if self._policy.uploads(draft.evidence):
+        if self.policy.uploads(draft.evidence):
             ahead.block.append(draft)
             if len(ahead.block) >= answer.block_size() or draft.token in answer.stop_ids:
                 self._launch(answer)
@@ -160,6 +167,7 @@ class Decoder:
         session = self._session(conversation)
         context_ids, skipped_ids, position = answer.unsent()
         block = ahead.block
+        audited = range(position - len(skipped_ids), position) if self._settings.audits else range(0)
         round_number = session.upload(
             Upload(
                 conversation.epoch,
@@ -168,10 +176,11 @@ class Decoder:
                 skipped_ids,
                 payloads=[draft.coded.encode() for draft in block],
                 assumed_id=ahead.flights[-1].guess if ahead.flights else None,
+                audit=conversation.audit.billed(audited),
             )
         )
         answer.rounds += 1
-        flight = Flight(round_number, answer.rounds, block)
+        flight = Flight(round_number, answer.rounds, block, audited)
         ahead.launch(flight)
         conversation.told = position + len(block) + flight.earns_bonus(answer.stop_ids)
         if self._clock.simulated:
@@ -195,6 +204,7 @@ class Decoder:
         verdict = flight.verdict or session.verdict(flight.round)
         self._clock.wait_until(self._clock.verdict_at(flight.round))
         flight.check(verdict, answer.stop_ids)
+        conversation.audit.take(flight.audited, verdict.skipped_reject_prob)
         bill = self._ledger.pop(flight.round)
         charge = Charge(bill, verdict.cost)
         self._lengths.judged_round(len(flight.drafts), verdict.accepted, bill.link_s, bill.airtime_s)

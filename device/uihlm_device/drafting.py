@@ -3,6 +3,10 @@
     record = drafter(ids)                      logits z of the next token
     x̂, d  = codec.draft(x = shape(z))          quantise, then draw
 
+The decision may come before the draw (`Decide.DISTRIBUTION`): u is then its mean over d ~ x̂, the attention row that of the last
+id, and the draft stays hidden from the policy. An upload then says nothing of d, so that what the base station makes of it is
+distributed as y exactly; a decision that looks at d lets the tokens it likes pass, and biases those it uploads.
+
 Where the policy looks at attention, d is run through the drafter at once (its attention row exists only then); elsewhere
 d is run when the next token is drafted, so that a rejected draft costs no forward. The drafter's cache is cut to what still
 stands by the next forward's `keep_len`.
@@ -10,6 +14,7 @@ stands by the next forward's `keep_len`.
 
 from __future__ import annotations
 
+import enum
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,10 +23,27 @@ from uihlm_device.drafter import Drafter, Record, Wants
 from uihlm_device.importance import Importance, Readout, importance
 from uihlm_device.importance import wants as attention_wants
 from uihlm_device.policies import Evidence, Needs, Policy
-from uihlm_device.uncertainty import Estimator, uncertainty
+from uihlm_device.uncertainty import Estimator, expected_before, uncertainty
 from uihlm_proto.codecs import Codec, CodedDraft, Judge
+from uihlm_proto.errors import InvalidRequestError
 from uihlm_proto.randomness import Role, uniform, words
 from uihlm_proto.sampling import Sampling, draw, race
+
+
+class Decide(enum.Enum):
+    """What a decision looks at."""
+
+    TOKEN = "token"
+    DISTRIBUTION = "distribution"
+
+
+def check_decide(policy: Policy, decide: Decide) -> None:
+    """Raise InvalidRequestError if the policy needs the draft and the decision comes before it."""
+    if decide is Decide.DISTRIBUTION and Needs.DRAFT in policy.needs:
+        raise InvalidRequestError(
+            "this policy looks at the draft itself, and a decision before the draw has none: take hlm, u, i, ui, random or "
+            "u-random, or decide by the token"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +69,11 @@ class Draft:
         """The token d."""
         return self.coded.token
 
+    @property
+    def x_d(self) -> float:
+        """Its probability under the distribution it was drawn from."""
+        return float(self.coded.x_hat[self.coded.token])
+
 
 @dataclass(frozen=True, slots=True)
 class DraftSettings:
@@ -56,6 +83,7 @@ class DraftSettings:
     estimator: Estimator
     gamma: float
     readout: Readout
+    decide: Decide = Decide.TOKEN
 
 
 class Drafting:
@@ -102,18 +130,22 @@ class Drafting:
         record = self._record(ids)
         coded = self._codec.draft(self._settings.sampling.distribution(record.logits), self._key, position)
         d = coded.token
+        before = self._settings.decide is Decide.DISTRIBUTION
         u = None
-        if Needs.UNCERTAINTY in needs:
+        if Needs.UNCERTAINTY in needs and before:
+            u = expected_before(record.logits, coded.x_hat)
+        elif Needs.UNCERTAINTY in needs:
             u = uncertainty(self._settings.estimator, record.logits, d, self._key, position)
         # Views die with the next forward.
         logits = record.logits.copy() if Needs.LOGITS in needs else None
         hidden = record.hidden.copy() if record.hidden is not None else None
         attention: Importance | None = None
         if Needs.IMPORTANCE in needs:
-            attention = self._importance(position, d)
+            # Before the draw, the last id's row is at hand; d itself is run later, if it stands.
+            attention = self._read(record) if before else self._importance(position, d)
         evidence = Evidence(
-            draft=d,
-            x_d=float(coded.x_hat[d]),
+            draft=None if before else d,
+            x_d=None if before else float(coded.x_hat[d]),
             thin=uniform(self._key, Role.THIN, position) if Needs.COIN in needs else None,
             u=u,
             importance=None if attention is None else attention.count,
@@ -142,5 +174,11 @@ class Drafting:
     def _importance(self, position: int, d: int) -> Importance:
         after = self._after = self._drafter.forward(position, [d], self._wants)
         self.held = position + 1
-        assert after.attention is not None, "the drafter was asked for attention"
-        return importance(after.attention, self._settings.gamma, self._settings.readout, after.attention_matrix)
+        return self._read(after)
+
+    def _read(self, record: Record) -> Importance:
+        assert record.attention is not None, "the drafter was asked for attention"
+        if record.attention.shape[-1] < 2:
+            # The very first id has nothing to look back at.
+            return Importance(0, 0.0, 0.0)
+        return importance(record.attention, self._settings.gamma, self._settings.readout, record.attention_matrix)

@@ -26,6 +26,7 @@ class Flight:
         round: its number on the connection.
         number: its number in the answer, from 1.
         drafts: what it carries.
+        audited: positions of the skipped tokens that went with it to be audited.
         guess: the bonus token assumed after its drafts; None while nothing was drafted on.
         guess_sent: whether a later upload was built on the guess.
         verdict: the answer, once read.
@@ -34,6 +35,7 @@ class Flight:
     round: int
     number: int
     drafts: list[Draft]
+    audited: range = range(0)
     guess: int | None = None
     guess_sent: bool = False
     verdict: Verdict | None = None

@@ -7,7 +7,7 @@ hlm         always                                                   nothing
 u           u > θ_u                                                  uncertainty
 i           at least k weights exceed θ_imp                          attention
 ui          both (Eq. 7)                                             uncertainty, attention
-confidence  1 − x_d > θ_c                                            nothing
+confidence  1 − x_d > θ_c                                            the draft
 random      a coin of weight `rate`                                  a coin
 u-random    u > θ_u and a coin of weight `rate`                      uncertainty, a coin
 
@@ -38,6 +38,8 @@ class Needs(enum.Flag):
     LOGITS = enum.auto()
     HIDDEN = enum.auto()
     COIN = enum.auto()
+    # The draft itself or its x_d, which a decision before the draw does not have.
+    DRAFT = enum.auto()
 
 
 class Mode(enum.Enum):
@@ -71,8 +73,8 @@ class Evidence:
     """What the device knows of a draft when it decides.
 
     Attributes:
-        draft: the token id d.
-        x_d: its probability under the distribution it was drawn from.
+        draft: the token id d; None where the decision comes before the draw, which a policy with Needs.DRAFT is refused.
+        x_d: its probability under the distribution it was drawn from; None likewise.
         thin: uniform in (0, 1), keyed by position, for policies that toss a coin; None unless needed.
         u: uncertainty; None unless needed.
         importance: how many weights exceed θ_imp; None unless needed.
@@ -80,8 +82,8 @@ class Evidence:
         hidden: the hidden state `[d_model]` those logits came from; None unless needed.
     """
 
-    draft: int
-    x_d: float
+    draft: int | None
+    x_d: float | None
     thin: float | None
     u: float | None
     importance: int | None
@@ -168,7 +170,7 @@ def _ui(settings: PolicySettings) -> Policy:
 
 @register("confidence")
 def _confidence(settings: PolicySettings) -> Policy:
-    return Rule(lambda evidence: 1.0 - evidence.x_d > settings.theta_c)
+    return Rule(lambda evidence: 1.0 - known(evidence.x_d) > settings.theta_c, Needs.DRAFT)
 
 
 @register("random")

@@ -7,6 +7,8 @@ with u. Two estimators:
 
 monte-carlo  the paper's: N = 20, θ_n ~ U(0, 2]. Its u is a multiple of 1/N.
 expected     its mean, without the noise: 1 − mean_n softmax(z/θ_n)_d with θ_n = 0.05, 0.15 … 1.95 (midpoint rule).
+
+Before the draft is drawn, u is averaged over what it may be:  E_x[u] = 1 − Σ_d x_d · mean_n softmax(z/θ_n)_d.
 """
 
 from __future__ import annotations
@@ -33,7 +35,11 @@ _WIDER = 4
 # Below this even the largest θ leaves e^-64 of a token.
 _FAR = 128.0
 
+# In E_x[u], tokens less likely than this are left out: together they weigh no more, as Σ_d softmax(z/θ)_d = 1.
+_NEGLIGIBLE = 1e-4
+
 Logits = npt.NDArray[np.float32]
+FloatArray = npt.NDArray[np.float64]
 
 
 class Estimator(enum.Enum):
@@ -49,6 +55,22 @@ def draft_probabilities(z: Logits, d: int, temperatures: npt.NDArray[np.float64]
     N sums over V exponentials would cost a tenth of a small model's forward, so the many unlikely tokens are binned first.
     """
     gap = z - z.max()
+    probabilities: FloatArray = np.exp(float(gap[d]) / temperatures) / _totals(gap, temperatures)
+    return probabilities
+
+
+def expected_before(z: Logits, x: FloatArray) -> float:
+    """Return E_x[u(d)] over d ~ x `[V]`, given raw logits z `[V]`: one pass, no draw, at most 1.2e-4 above the full sum."""
+    gap = z - z.max()
+    likely = np.flatnonzero(x > _NEGLIGIBLE)
+    inverse = (1.0 / MIDPOINTS[:, np.newaxis]).astype(np.float32)
+    # [N]: Σ_d x_d·exp(gap_d/θ_n) in one product.
+    weights = np.exp(gap[likely] * inverse) @ x[likely]
+    return float(1.0 - (weights / _totals(gap, MIDPOINTS)).mean())
+
+
+def _totals(gap: Logits, temperatures: FloatArray) -> FloatArray:
+    """Return Σ_d exp(gap_d/θ) for each θ, `[N]`, given logits less their largest, `[V]`."""
     bins = int(_FAR * _BINS_PER_UNIT)
     index = np.minimum(gap * np.float32(-_BINS_PER_UNIT), np.float32(bins - 1)).astype(np.intp)
     near = gap[np.flatnonzero(index < _NEAR * _BINS_PER_UNIT)]
@@ -59,8 +81,7 @@ def draft_probabilities(z: Logits, d: int, temperatures: npt.NDArray[np.float64]
     inverse = (1.0 / temperatures[:, np.newaxis]).astype(np.float32)
     total = np.exp(near * inverse).sum(axis=1, dtype=np.float64)
     total += np.exp(means.astype(np.float32) * inverse) @ count[filled].astype(np.float64)
-    probabilities: npt.NDArray[np.float64] = np.exp(float(gap[d]) / temperatures) / total
-    return probabilities
+    return np.asarray(total, np.float64)
 
 
 def _widened(sums: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -187,7 +187,23 @@ BAD_UPLOADS = {
     ),
     "skipped ids beyond the context": ({"skipped_ids": [1] * 4093, "first_position": 4096}, "4097 .* holds 4096"),
     "a tree with a distribution": ({"parents": [-1]}, "open the session with the codec coupled, not dense32"),
-    "an audit": ({"audit": b"\1"}, "does not speak audits"),
+    "an audit of tokens that were not sent": ({"audit": b"\1"}, "audit holds 1 bytes for 0 skipped ids"),
+    "an audit of too few tokens": (
+        {"audit": b"\1", "skipped_ids": [1, 2], "first_position": 5},
+        "audit holds 1 bytes for 2 skipped ids",
+    ),
+    "an audit alone of too few tokens": (
+        {"audit": b"\1", "skipped_ids": [1, 2], "first_position": 5, "drafts": []},
+        "audit holds 1 bytes for 2 skipped ids",
+    ),
+    "an audit with generate": (
+        {"audit": b"\1", "skipped_ids": [1], "first_position": 4, "drafts": [], "generate": 2},
+        "not with generate, nor with a tree",
+    ),
+    "an audit of a tree": (
+        {"audit": b"\1", "skipped_ids": [1], "first_position": 4, "parents": [-1]},
+        "not with generate, nor with a tree",
+    ),
     "a bonus that never came": ({"assumed_id": 3}, "no bonus token came before this upload"),
 }
 

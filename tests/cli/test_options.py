@@ -23,6 +23,10 @@ SETTINGS = {
     "--draft-length": ("4", "decode.draft_length", 4),
     "--in-flight": ("3", "decode.in_flight", 3),
     "--tree": ("16", "decode.tree", 16),
+    "--audit": (None, "decode.audit", True),
+    "--decide": ("distribution", "decode.decide", "distribution"),
+    "--risk": ("0.1", "decode.risk", 0.1),
+    "--recalibrate": ("online", "decode.recalibrate", "online"),
     "--estimator": ("mc", "decode.estimator", None),
     "--gamma": ("2", "decode.gamma", 2.0),
     "--readout": ("matrix", "decode.readout", "matrix"),
@@ -96,13 +100,18 @@ def test_flag_sets_its_setting_and_changes_the_digest(flag):
     if flag == "--estimator":
         (option,) = (p for p in command.params if p.name == "estimator")
         text = expected = next(choice for choice in option.type.choices if choice != option.default)
-    # A tree cannot be without the codec that its verdict takes.
-    company = ("--codec", "coupled") if flag == "--tree" else ()
-    changed = config(flag, text, *company)
+    # A tree cannot be without the codec that its verdict takes, nor a controller without its budget.
+    company = {"--tree": ("--codec", "coupled"), "--recalibrate": ("--risk", "0.1")}.get(flag, ())
+    changed = config(flag, *([] if text is None else [text]), *company)
     assert plain(changed, name) == expected
     assert changed.digest() != RunConfig().digest()
     # Nothing else moves, but for what follows from it.
-    follows = {"--tree": {"codec"}, "--model": {"llm"}, "--transmit-power-dbm": {"joules.transmit_w"}}.get(flag, set())
+    follows = {
+        "--tree": {"codec"},
+        "--recalibrate": {"decode.risk"},
+        "--model": {"llm"},
+        "--transmit-power-dbm": {"joules.transmit_w"},
+    }.get(flag, set())
     assert differing(RunConfig().to_dict(), changed.to_dict()) == {name} | follows
 
 
@@ -211,3 +220,20 @@ def test_tree_needs_hlm_and_coupled(arguments, policies):
 def test_tree_excludes_blocks_and_a_window(other):
     with pytest.raises(click.BadParameter, match="leave --draft-length and --in-flight out"):
         config("--tree", "4", "--codec", "coupled", *other)
+
+
+def test_budget_implies_the_audit():
+    assert config("--risk", "0.1").decode.audits and not config().decode.audits
+    assert config("--audit").decode.audits
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--recalibrate", "online"), "give it with --risk"),
+        (("--decide", "distribution", "--estimator", "monte-carlo"), "leave --estimator at expected"),
+    ],
+)
+def test_what_cannot_be_asked_of_a_decision_is_a_usage_error(arguments, sentence):
+    with pytest.raises(click.BadParameter, match=sentence):
+        config(*arguments)

@@ -66,7 +66,7 @@ def test_truth_table(name, case, uploads):
         ("u", Needs.UNCERTAINTY),
         ("i", Needs.IMPORTANCE),
         ("ui", Needs.UNCERTAINTY | Needs.IMPORTANCE),
-        ("confidence", Needs.NOTHING),
+        ("confidence", Needs.DRAFT),
         ("random", Needs.COIN),
         ("u-random", Needs.UNCERTAINTY | Needs.COIN),
     ],

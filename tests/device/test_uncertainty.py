@@ -16,10 +16,12 @@ from uihlm_device.uncertainty import (
     Estimator,
     draft_probabilities,
     expected,
+    expected_before,
     monte_carlo,
     uncertainty,
 )
 from uihlm_proto.randomness import session_key
+from uihlm_proto.sampling import Sampling
 
 KEY = session_key(1, 2)
 
@@ -150,3 +152,19 @@ def test_midpoints_cannot_be_spoilt_by_an_answer():
     before = MIDPOINTS.copy()
     expected(np.arange(5, dtype=np.float32), 2)
     assert (before == MIDPOINTS).all()
+
+
+@pytest.mark.parametrize("spread", [0.01, 1.0, 4.0])
+@pytest.mark.parametrize("temperature", [0.0, 0.6, 1.0])
+def test_mean_over_drafts_is_the_sum_over_every_token(spread, temperature):
+    z = (np.random.default_rng(3).normal(size=12_000) * spread).astype(np.float32)
+    x = Sampling(temperature).distribution(z)
+    every = [np.exp((z.astype(float) - z.max()) / theta) for theta in MIDPOINTS]
+    whole = 1.0 - np.mean([(x * p).sum() / p.sum() for p in every])
+    assert -2e-5 <= expected_before(z, x) - whole <= 1.2e-4
+
+
+def test_mean_over_drafts_is_the_mean_of_u():
+    z = np.random.default_rng(4).normal(size=9).astype(np.float32) * 2
+    x = Sampling(0.6, top_k=5).distribution(z)
+    assert expected_before(z, x) == pytest.approx(sum(x[d] * expected(z, d) for d in range(9)), abs=2e-5)

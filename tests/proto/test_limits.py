@@ -22,6 +22,7 @@ def largest_upload(vocabulary_size, max_context, payload_bytes):
             first_position=NUMBER,
             skipped_ids=[vocabulary_size - 1] * (max_context - MAX_DRAFTS),
             assumed_id=vocabulary_size - 1,
+            audit=bytes(max_context - MAX_DRAFTS),
             drafts=[pb.Draft(payload=payload)] * MAX_DRAFTS,
             parents=[-1] * MAX_DRAFTS,
         )

@@ -4,6 +4,8 @@ It weighs every message, schedules it on the link and charges the ledger. Under 
 answer comes when it really comes, and the clock is told when the device may see it. Under an enforced clock each
 request is held until the link would have delivered it, and each answer until the link would have brought it back.
 
+An upload that asks for nothing but an audit is measurement: it passes at once and is neither billed nor timed.
+
 Requests are taken from the caller as soon as it offers them and wait here, not there: an upload made while another one
 is in the air is stamped with the time it was made.
 """
@@ -22,7 +24,7 @@ from uihlm_proto.errors import InvalidRequestError, ProtocolError
 from uihlm_proto.v1.verification_pb2 import Cost, VerifyRequest, VerifyResponse
 from uihlm_wireless.ledger import Ledger
 from uihlm_wireless.link import Link, Session
-from uihlm_wireless.meter import upload_model_bit, upload_payload_bit, wire_bytes
+from uihlm_wireless.meter import is_audit_alone, upload_model_bit, upload_payload_bit, wire_bytes
 
 VERIFY_METHOD = "/uihlm.v1.VerificationService/Verify"
 
@@ -84,6 +86,8 @@ class _Stream:
         self._session: Session | None = None
         self._codec: Codec | None = None
         self._error: BaseException | None = None
+        # Rounds of audits alone, whose answers pass like them.
+        self._unbilled: set[int] = set()
 
     async def requests(self, source: AsyncIterable[VerifyRequest]) -> AsyncIterator[VerifyRequest]:
         """Yield the caller's requests as they reach the base station."""
@@ -154,6 +158,9 @@ class _Stream:
             arrival_at = self._session.arrival_at(opening.round)
         elif kind == "upload" and self._session is not None and self._codec is not None:
             upload = request.upload
+            if is_audit_alone(upload):
+                self._unbilled.add(upload.round)
+                return now
             arrival_at = self._session.upload(
                 upload.round,
                 now,
@@ -180,6 +187,8 @@ class _Stream:
             )
         elif kind == "verdict":
             verdict = response.verdict
+            if verdict.round in self._unbilled:
+                return self._link.clock.now()
             round_ = verdict.round
             arrived_at, bill = self._session.verdict(
                 round_, weight, verdict.cost.forward_s, verdict.cost.queue_s, positions=_positions(verdict.cost)

@@ -32,6 +32,11 @@ def upload_payload_bit(upload: verification_pb2.Upload, vocabulary_size: int) ->
     return 8 * (codec_bytes + len(upload.audit)) + len(upload.skipped_ids) * id_bit(vocabulary_size)
 
 
+def is_audit_alone(upload: verification_pb2.Upload) -> bool:
+    """Return whether an upload asks for nothing but the audit of what was skipped: it is never billed."""
+    return bool(upload.audit) and not upload.drafts and not upload.generate
+
+
 def upload_model_bit(upload: verification_pb2.Upload, codec: Codec, b_prob: int | None = None) -> int:
     """Return the model bits of an upload as its codec bills them; b_prob None is what the codec sends."""
     return codec.model_bit(len(upload.drafts), upload_payload_bit(upload, codec.vocabulary_size), b_prob)

@@ -43,6 +43,9 @@ class Totals:
     llm_forwards: int
     llm_positions: int
     bs_busy_s: float
+    skipped: int = 0
+    audited: int = 0
+    audit_bits: int = 0
 
     @classmethod
     def of(cls, samples: Sequence[Sample]) -> Totals:
@@ -121,6 +124,9 @@ class PolicyResult:
         wire_bytes: all that went on the wire.
         skipped_risk: rejection probabilities of skipped tokens, summed, ÷ all tokens; 0 for `llm` and `hlm`, None for a
             policy that skips and was not audited.
+        audit_coverage: audited ÷ skipped tokens; None where none was audited.
+        audit_bits: of `payload_bits`, the audit bytes; audits of an answer's tail are not billed.
+        audit_rows: output rows the LLM made for audits alone, one an audited token.
     """
 
     policy: str
@@ -157,6 +163,9 @@ class PolicyResult:
     payload_bits: int
     wire_bytes: int
     skipped_risk: float | None
+    audit_coverage: float | None = None
+    audit_bits: int = 0
+    audit_rows: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the object of `results.json`; an interval becomes `{mean, low, high}`."""
@@ -170,8 +179,10 @@ class PolicyResult:
             InvalidRequestError: if fields are missing or unknown.
         """
         names = {f.name for f in dataclasses.fields(cls)}
-        if set(values) != names:
-            missing, unknown = sorted(names - set(values)), sorted(set(values) - names)
+        # Of the audit, an earlier version said nothing.
+        needed = {f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING}
+        if not needed <= set(values) <= names:
+            missing, unknown = sorted(needed - set(values)), sorted(set(values) - names)
             raise InvalidRequestError(
                 f"a policy's results lack {missing} and have the unknown {unknown}: written by another version?"
             )
@@ -236,6 +247,9 @@ def summarise(
         payload_bits=totals.payload_bits,
         wire_bytes=totals.wire_bytes,
         skipped_risk=_skipped_risk(policy, [samples[index] for index in kept], totals.tokens),
+        audit_coverage=_ratio(totals.audited, totals.skipped) if totals.audited else None,
+        audit_bits=totals.audit_bits,
+        audit_rows=totals.audited,
     )
 
 

@@ -11,12 +11,15 @@ slows all policies alike.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from uihlm_device.audit import AuditLedger
 from uihlm_device.conversation import Conversation
 from uihlm_device.decoder import Decoder
+from uihlm_device.risk import RiskPolicy
 from uihlm_device.session import Cost
 from uihlm_device.tokens import Origin, TokenRecord
 from uihlm_evaluation.prompts.datasets import Dataset, Example
@@ -123,6 +126,8 @@ def run(
     done = prepare(output, config, Dataset(tuple(examples), "").digest, resume)
     finished = {(sample.policy, sample.prompt) for sample in done}
     total = len(examples) * len(config.rows)
+    for sample in done:
+        _learn(bench, sample)
     with SampleWriter(output / SAMPLES) as samples, RoundWriter(output / ROUNDS) as rounds:
         for example in examples:
             for name in (row.label for row in config.rows):
@@ -134,8 +139,16 @@ def run(
                 rounds.flush()
                 samples.append(sample)
                 done.append(sample)
+                _learn(bench, sample)
                 on_progress(Progress(len(done), total, sample))
     return done
+
+
+def _learn(bench: Bench, sample: Sample) -> None:
+    """Move θ_u by what an answer risked, where a policy does that."""
+    rule = bench.decoders[sample.policy].policy
+    if isinstance(rule, RiskPolicy) and not sample.failed:
+        rule.answered(sample.tokens, sample.skipped_risk_sum)
 
 
 def prepare(output: Path, config: RunConfig, prompts: str, resume: bool) -> list[Sample]:
@@ -180,6 +193,7 @@ def write_header(output: Path, config: RunConfig, prompts: str) -> None:
 def answer(bench: Bench, name: str, example: Example, config: RunConfig) -> tuple[Sample, list[TokenRecord]]:
     """Answer one prompt under one policy; a failure that only concerns this prompt becomes its sample's error."""
     decoder = bench.decoders[name]
+    theta_u = decoder.policy.controller.theta_u if isinstance(decoder.policy, RiskPolicy) else None
     conversation = Conversation(session_key(config.selection.seed, example.index))
     records: list[TokenRecord] = []
     failure: UihlmError | None = None
@@ -203,13 +217,38 @@ def answer(bench: Bench, name: str, example: Example, config: RunConfig) -> tupl
     bill = None if opening is None or cost is None else bench.ledger.pop(opening)
     answer_ids = [record.token for record in records]
     text = bench.decode(answer_ids)
+    records = [_audited(record, conversation.audit) for record in records]
     # After the answer, and after its clock has stopped.
     log_prob = None
     if bench.agreement is not None and failure is None:
         log_prob = bench.agreement.log_prob(conversation.ids[: conversation.answer_start], answer_ids)
     # The clock counts on from prompt to prompt: to the nanosecond, an answer takes as long in a resumed run as in a whole.
     latency_s = round(ended_s - started_s, 9)
-    return _sample(name, example, text, records, cost, bill, latency_s, log_prob, failure), records
+    sample = _sample(name, example, text, records, cost, bill, latency_s, log_prob, failure)
+    return _with_audit(sample, records, conversation.audit, config.decode.audits, theta_u), records
+
+
+def _audited(record: TokenRecord, audit: AuditLedger) -> TokenRecord:
+    """Return the record with what an audit said of its token, if it was skipped."""
+    told = record.origin is Origin.LOCAL and record.position in audit.reject_prob
+    return replace(record, reject_prob=audit.reject_prob[record.position]) if told else record
+
+
+def _with_audit(
+    sample: Sample, records: Sequence[TokenRecord], audit: AuditLedger, asked: bool, theta_u: float | None
+) -> Sample:
+    """Return the sample with the sums of its audit; an audit of some skipped tokens says nothing of the others."""
+    skipped = [record for record in records if record.origin is Origin.LOCAL]
+    told = [record.reject_prob for record in skipped if record.reject_prob is not None]
+    whole = asked and len(told) == len(skipped)
+    return replace(
+        sample,
+        skipped_risk_sum=math.fsum(told) if whole else None,
+        skipped=len(skipped),
+        audited=len(told),
+        audit_bits=audit.sent_bit,
+        theta_u=theta_u,
+    )
 
 
 def _sample(

@@ -62,7 +62,11 @@ class Sample:
         open_uplink_wire_bytes: of `wire_bytes`, those of the Open message; 0 where none was answered.
         open_downlink_wire_bytes: of `wire_bytes`, those of its answer.
         open_forward_s: of `forward_s`, the prefill's.
-        skipped_risk_sum: rejection probabilities of the skipped tokens, summed; None without audit.
+        skipped_risk_sum: rejection probabilities of the skipped tokens, summed; None unless all of them were audited.
+        skipped: tokens the device kept without asking.
+        audited: those of them whose rejection probability the base station told.
+        audit_bits: of `payload_bits`, the audit bytes.
+        theta_u: θ_u of this answer, where it moves between answers; None where it does not.
         tv: mean TV(x, y) over the tokens whose y was seen, 0 … 1; None without such a token.
         llm_log_prob: mean log-probability of the answer's tokens under the LLM at temperature 1, nats a token; None where it
             was not asked.
@@ -93,6 +97,10 @@ class Sample:
     open_downlink_wire_bytes: int = 0
     open_forward_s: float = 0.0
     skipped_risk_sum: float | None = None
+    skipped: int = 0
+    audited: int = 0
+    audit_bits: int = 0
+    theta_u: float | None = None
     target: str | None = None
     tv: float | None = None
     llm_log_prob: float | None = None
