@@ -119,7 +119,9 @@ class TreeRounds:
                 conversation.epoch += corrected
                 conversation.told = len(conversation.ids) + len(path) + (verdict.token is not None)
                 self._learn(grown, path, verdict.token)
-                steps = [(grown.tree.token(grown.places[node]), Origin.ACCEPTED, grown.draft(node)) for node in path]
+                steps: list[tuple[int, Origin, TreeDraft | None]] = [
+                    (grown.tree.token(grown.places[node]), Origin.ACCEPTED, grown.draft(node)) for node in path
+                ]
                 if verdict.token is not None:
                     fallen = grown.draft(grown.parents.index(end)) if corrected else None
                     steps.append((verdict.token, Origin.RESAMPLED if corrected else Origin.BONUS, fallen))
