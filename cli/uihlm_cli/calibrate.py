@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -20,15 +21,17 @@ from uihlm_cli.options import (
     selection_group,
 )
 from uihlm_device.decode_settings import DecodeSettings
+from uihlm_device.predictor import LearnedFile
 from uihlm_device.uncertainty import Estimator
 from uihlm_evaluation.calibration.findings import Choice, Findings, document, profile_of, write
-from uihlm_evaluation.calibration.profile import ProfileModel
+from uihlm_evaluation.calibration.learned import LEARNED, Comparison, compare, train
+from uihlm_evaluation.calibration.profile import Profile, ProfileModel
 from uihlm_evaluation.calibration.thresholds import Threshold
-from uihlm_evaluation.calibration.trace import TraceHeader
+from uihlm_evaluation.calibration.trace import Trace, TraceHeader
 from uihlm_evaluation.calibration.tracing import PARTS, Progress, Traced, Tracer, TraceSettings, make_trace
 from uihlm_evaluation.prompts.datasets import Dataset, load, select
 from uihlm_evaluation.runs.configuration import ClockMode, RunConfig, Selection
-from uihlm_proto.errors import UnavailableError
+from uihlm_proto.errors import InvalidRequestError, UnavailableError
 from uihlm_proto.sampling import Sampling
 
 _LIMIT = 60
@@ -66,6 +69,18 @@ _CHOICE = Choice()
     show_envvar=True,
     help="Keep the drafter's hidden states in the trace.",
 )
+@click.option(
+    "--learn",
+    is_flag=True,
+    show_envvar=True,
+    help="Train a predictor of rejection on the hidden states, and keep it if it beats u on held-out prompts.",
+)
+@click.option(
+    "--upload-rate",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    show_envvar=True,
+    help="With --learn: the rate it is compared and its threshold set at.  [default: that of u at the profile's theta-u]",
+)
 @click.option("--plots/--no-plots", default=True, show_default=True, show_envvar=True, help="Draw the figures.")
 @click.option(
     "--output",
@@ -88,14 +103,18 @@ def command(**values: Any) -> None:
       uihlm-device eval --profile runs/pair
       uihlm-device calibrate --model my-draft.gguf --llm my-target.gguf --limit 200 --output runs/mine
       uihlm-device calibrate --output runs/pair --resume --threshold risk-averse
+      uihlm-device calibrate --output runs/pair --resume --learn
 
     The folder holds profile.json (for --profile), calibration.json (everything), trace.npz (one row a token), and the figures
-    reliability, importance and collapse as SVG and PNG. Says so where the law does not hold. Exit codes: 0 done, 1 error, 2
-    usage, 3 some prompts failed, 4 the base station cannot be reached, 130 interrupted; an interrupted run goes on with
-    --resume.
+    reliability, importance and collapse as SVG and PNG; with --learn also learned.npz (weights) and learned.json (how they
+    did against u, 1 − x_d, entropy and chance on held-out prompts). Says so where the law does not hold. Exit codes: 0 done,
+    1 error, 2 usage, 3 some prompts failed, 4 the base station cannot be reached, 130 interrupted; an interrupted run goes
+    on with --resume.
     """
     if values["resume"] and values["output"] is None:
         raise click.UsageError("--resume needs --output: the folder of the trace to go on with")
+    if values["learn"] and not values["hidden"]:
+        raise click.UsageError("--learn reads the hidden states, which --no-hidden leaves out: give one of them")
     if values["codec"] == "coupled":
         raise click.UsageError("--codec coupled sends no distribution, so nothing can be learnt of it: leave it out")
     with reported():
@@ -159,12 +178,17 @@ def _calibrate(config: RunConfig, dataset: Dataset, output: Path, values: dict[s
     findings = Findings.of(traced.trace, config.selection.seed)
     choice = Choice(Threshold(values["threshold"]), values["layer"], values["k"], values["gamma"])
     profile = profile_of(findings, choice, traced.trace, slm, llm, dataset.label)
+    learned = _learned(profile, traced.trace, values, config.selection.seed, output) if values["learn"] else None
+    if learned is not None and learned.kept:
+        profile = dataclasses.replace(profile, learned=LearnedFile.of(output / LEARNED).sha256)
     content = document(findings, profile, traced.trace, traced.failed)
+    if learned is not None:
+        content["learned"] = learned.to_json()
     write(output, content)
     profile.save(output)
     if values["plots"]:
         draw(findings, profile, traced.trace, output)
-    render(findings, profile, content, TableFormat(values["format"]), Console())
+    render(findings, profile, content, TableFormat(values["format"]), Console(), learned)
     for warning in profile.warnings:
         click.echo(f"warning: {warning}", err=True)
     click.echo(f"written to {output}; use it with --profile {output}", err=True)
@@ -173,6 +197,21 @@ def _calibrate(config: RunConfig, dataset: Dataset, output: Path, values: dict[s
         raise SomeSamplesFailed(
             f"{len(traced.failed)} of {len(dataset.examples)} prompts failed, the first: prompt {prompt}: {error}"
         )
+
+
+def _learned(profile: Profile, trace: Trace, values: dict[str, Any], seed: int, output: Path) -> Comparison:
+    """Train the predictor, judge it on held-out prompts, and write both."""
+    rate = values["upload_rate"] or (profile.upload_rate and profile.upload_rate.mean)
+    if not rate or rate >= 1.0:
+        raise InvalidRequestError(
+            f"u uploads {'nothing that is known' if rate is None else f'{rate:.0%}'} at the profile's θ_u, where no two rules "
+            "differ: say with --upload-rate at which rate the predictor is to be compared"
+        )
+    click.echo("training the predictor …", err=True)
+    comparison = compare(trace, rate, seed)
+    comparison.save(output)
+    (output / LEARNED).write_bytes(train(trace, rate).to_bytes())
+    return comparison
 
 
 def _with_progress(tracer: Tracer, settings: TraceSettings, dataset: Dataset, output: Path, resume: bool) -> Traced:

@@ -89,7 +89,10 @@ def command(**values: Any) -> None:
         raise click.UsageError("--resume needs --output: the folder of the run to go on with")
     with reported():
         selection = Selection(*(values[name] for name in ("dataset", "limit", "offset", "sample", "seed")))
-        config = replace(run_config(values, _policies(values["policy"]), selection), agreement=values["agreement"])
+        config = replace(
+            run_config(values, _policies(values["policy"], values["learned"] is not None), selection),
+            agreement=values["agreement"],
+        )
         whole = load(selection.dataset)
         if whole.notice:
             click.echo(f"note: {whole.notice}", err=True)
@@ -108,9 +111,10 @@ def command(**values: Any) -> None:
             raise
 
 
-def _policies(asked: tuple[str, ...]) -> tuple[str, ...]:
-    """Return policy names in the order given, once each; `all` stands for every known one."""
-    flat = [name for entry in asked or DEFAULT_POLICIES for name in (names() if entry == "all" else [entry])]
+def _policies(asked: tuple[str, ...], with_weights: bool) -> tuple[str, ...]:
+    """Return policy names in the order given, once each; `all` is every known one, `learned` only if it has weights."""
+    able = [name for name in names() if name != "learned" or with_weights]
+    flat = [name for entry in asked or DEFAULT_POLICIES for name in (able if entry == "all" else [entry])]
     for name in flat:
         if name not in names():
             raise click.BadParameter(

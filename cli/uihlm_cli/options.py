@@ -19,8 +19,10 @@ from uihlm_device.decode_settings import AUTO, DecodeSettings
 from uihlm_device.drafting import Decide
 from uihlm_device.importance import Readout
 from uihlm_device.policies import PolicySettings
+from uihlm_device.predictor import LearnedFile, PredictorError
 from uihlm_device.risk import Recalibrate
 from uihlm_device.uncertainty import Estimator
+from uihlm_evaluation.calibration.learned import LEARNED
 from uihlm_evaluation.calibration.profile import Profile, ProfileError, load_profile
 from uihlm_evaluation.prompts.datasets import NAMES
 from uihlm_evaluation.runs.configuration import ClockMode, RunConfig, Selection
@@ -128,8 +130,33 @@ def _load_profile(context: click.Context, parameter: click.Parameter, value: Pat
         option.name for option in context.command.params if isinstance(option, click.Option) and not option.multiple
     }
     knobs = {name: knob for name, knob in loaded.knobs.items() if name in flags}
+    if loaded.learned is not None and "learned" in flags:
+        knobs["learned"] = _kept_weights(value, loaded.learned, context, parameter)
     context.default_map = {**knobs, **(context.default_map or {})}
     return loaded
+
+
+def _kept_weights(profile: Path, sha256: str, context: click.Context, parameter: click.Parameter) -> Path:
+    """Return the path of the weights that a profile points to."""
+    path = (profile if profile.is_dir() else profile.parent) / LEARNED
+    try:
+        found = LearnedFile.of(path).sha256
+    except PredictorError as error:
+        raise click.BadParameter(f"the profile points to weights: {error}", context, parameter) from error
+    if found != sha256:
+        raise click.BadParameter(
+            f"{path} holds other weights than the profile points to: run `uihlm-device calibrate --learn` again",
+            context,
+            parameter,
+        )
+    return path
+
+
+def _load_learned(context: click.Context, parameter: click.Parameter, value: Path | None) -> LearnedFile | None:
+    try:
+        return None if value is None else LearnedFile.of(value)
+    except PredictorError as error:
+        raise click.BadParameter(str(error), context, parameter) from error
 
 
 config_option = click.option(
@@ -262,6 +289,14 @@ _readout_option = _option(
     "--readout", type=_choice(Readout), default=_DEFAULT.decode.readout.value, help="Reading of the attention."
 )
 
+_learned_option = click.option(
+    "--learned",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    callback=_load_learned,
+    show_envvar=True,
+    help="Policy learned: weights that `calibrate --learn` wrote, kept or not.  [default: the profile's, if kept]",
+)
+
 grid_options: Callable[[F], F] = _group(
     profile_option,
     _option("--k", multiple=True, type=click.IntRange(1), help="Of i, ui; repeats.  [default: 3 5 7 9 11]"),
@@ -271,6 +306,7 @@ grid_options: Callable[[F], F] = _group(
     ),
     _option("--theta-c", multiple=True, type=float, help="Of confidence; repeats.  [default: 0.4]"),
     _option("--rate", multiple=True, type=click.FloatRange(0, 1), help="Of random, u-random; repeats.  [default: 0.5]"),
+    _learned_option,
     _readout_option,
 )
 
@@ -290,6 +326,7 @@ rule_options: Callable[[F], F] = _group(
     _option(
         "--rate", type=click.FloatRange(0, 1), default=_DEFAULT.rules.rate, help="Policies random, u-random: chance."
     ),
+    _learned_option,
 )
 
 
@@ -401,7 +438,7 @@ def run_config(values: Values, policies: tuple[str, ...], selection: Selection =
             decide=Decide(values["decide"]),
             tree=values["tree"],
         ),
-        rules=PolicySettings(values["theta_u"], values["k"], values["theta_c"], values["rate"]),
+        rules=PolicySettings(values["theta_u"], values["k"], values["theta_c"], values["rate"], values["learned"]),
         codec=values["codec"],
         link=link,
         clock=ClockMode(values["clock"]),

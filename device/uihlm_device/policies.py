@@ -10,6 +10,7 @@ ui          both (Eq. 7)                                             uncertainty
 confidence  1 − x_d > θ_c                                            the draft
 random      a coin of weight `rate`                                  a coin
 u-random    u > θ_u and a coin of weight `rate`                      uncertainty, a coin
+learned     the predicted rejection is above its threshold           uncertainty, hidden state, the draft
 
 Adding one: write a factory `PolicySettings -> Policy` and register it, here with `@register` or from another package
 through the entry-point group `uihlm.policies`.
@@ -18,12 +19,14 @@ through the entry-point group `uihlm.policies`.
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Protocol
 
 from uihlm_device.drafter import Float32Array
+from uihlm_device.predictor import LearnedFile
 from uihlm_proto.errors import InvalidRequestError
 
 ENTRY_POINT_GROUP = "uihlm.policies"
@@ -60,12 +63,14 @@ class PolicySettings:
         k: how many attention weights must exceed θ_imp.
         theta_c: `confidence`: upload above this 1 − x_d; 0.4 uploads about as many as θ_u = 0.58 does on the bundled pair.
         rate: `random`, `u-random`: probability of an upload.
+        learned: weights of `learned`; None where there are none that were kept.
     """
 
     theta_u: float = 0.58
     k: int = 3
     theta_c: float = 0.4
     rate: float = 0.5
+    learned: LearnedFile | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +189,24 @@ def _u_random(settings: PolicySettings) -> Policy:
         lambda evidence: known(evidence.u) > settings.theta_u and known(evidence.thin) < settings.rate,
         Needs.UNCERTAINTY | Needs.COIN,
     )
+
+
+@register("learned")
+def _learned(settings: PolicySettings) -> Policy:
+    if settings.learned is None:
+        raise InvalidRequestError(
+            "policy `learned` has no weights: give the --profile of a calibration whose predictor was kept (`uihlm-device "
+            "calibrate --learn` says), or --learned FILE to try one that was not"
+        )
+    # Read at the first decision: the settings of a saved run must make sense where the file is not.
+    predictor = functools.cache(settings.learned.load)
+
+    def uploads(evidence: Evidence) -> bool:
+        assert evidence.hidden is not None, "the policy declares this need, so the decode loop supplies it"
+        weights = predictor()
+        return bool(weights.reject_prob(evidence.hidden, known(evidence.u), known(evidence.x_d)) > weights.threshold)
+
+    return Rule(uploads, Needs.UNCERTAINTY | Needs.HIDDEN | Needs.DRAFT)
 
 
 def names() -> list[str]:

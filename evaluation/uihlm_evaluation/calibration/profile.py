@@ -57,6 +57,7 @@ class Profile:
         dataset: the prompts, in words.
         prompts, tokens: how many were measured.
         warnings: in which way the law does not hold.
+        learned: SHA-256 of the weights of policy `learned` beside the profile; None unless they were trained and kept.
         format: version of the layout.
     """
 
@@ -86,6 +87,7 @@ class Profile:
     prompts: int
     tokens: int
     warnings: tuple[str, ...] = ()
+    learned: str | None = None
     format: int = FORMAT
 
     @property
@@ -119,7 +121,8 @@ class Profile:
         if values.get("format") != FORMAT:
             raise ProfileError(f"expected a profile of format {FORMAT}, got {values.get('format')!r}")
         hints = typing.get_type_hints(cls)
-        missing, unknown = sorted(hints.keys() - values.keys()), sorted(values.keys() - hints.keys())
+        # Profiles from before there was a predictor have none.
+        missing, unknown = sorted(hints.keys() - values.keys() - {"learned"}), sorted(values.keys() - hints.keys())
         if missing or unknown:
             raise ProfileError(f"it lacks {missing} and has the unknown {unknown}; was it written by another version?")
         return cls(**{name: _typed(name, value, hints[name]) for name, value in values.items()})

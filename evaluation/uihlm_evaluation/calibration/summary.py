@@ -14,6 +14,7 @@ from rich.table import Table
 
 from uihlm_evaluation.calibration.curves import PAPER_UPLOAD_RATES
 from uihlm_evaluation.calibration.findings import Findings
+from uihlm_evaluation.calibration.learned import Comparison
 from uihlm_evaluation.calibration.profile import Profile
 from uihlm_evaluation.quality.bootstrap import Interval
 from uihlm_evaluation.runs.table import DASH, TableFormat
@@ -27,19 +28,26 @@ _LEGEND = (
 )
 
 
-def render(findings: Findings, profile: Profile, content: dict[str, Any], form: TableFormat, console: Console) -> None:
+def render(
+    findings: Findings,
+    profile: Profile,
+    content: dict[str, Any],
+    form: TableFormat,
+    console: Console,
+    learned: Comparison | None = None,
+) -> None:
     """Write the findings to a console in one of the formats; `json` is `calibration.json`."""
     match form:
         case TableFormat.JSON:
             console.file.write(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
         case TableFormat.CSV:
-            console.file.write(csv_text(findings, profile))
+            console.file.write(csv_text(findings, profile, learned))
         case TableFormat.MD:
-            console.file.write(markdown(findings, profile))
+            console.file.write(markdown(findings, profile, learned))
         case TableFormat.TABLE:
             if not console.is_terminal:
                 console = Console(file=console.file, width=max(console.width, _WIDTH), color_system=None)
-            for heading, columns, rows in sections(findings, profile, _narrow):
+            for heading, columns, rows in sections(findings, profile, _narrow, learned):
                 table = Table(box=SIMPLE_HEAD, pad_edge=False, title=heading, title_justify="left")
                 for number, column in enumerate(columns):
                     table.add_column(column, justify="right" if number else "left")
@@ -47,10 +55,12 @@ def render(findings: Findings, profile: Profile, content: dict[str, Any], form: 
                     table.add_row(*row)
                 console.print(table)
             console.print(chosen(findings, profile), highlight=False)
+            if learned is not None:
+                console.print(learned.sentence(), highlight=False, markup=False)
 
 
 def sections(
-    findings: Findings, profile: Profile, shown: Shown
+    findings: Findings, profile: Profile, shown: Shown, learned: Comparison | None = None
 ) -> Iterable[tuple[str, Sequence[str], list[list[str]]]]:
     """Yield (heading, columns, rows) of each table; `shown` puts a value and its interval into words."""
     law = findings.law
@@ -88,6 +98,17 @@ def sections(
         ]
         + [["1 (paper)", *(f"{100 * PAPER_UPLOAD_RATES[k]:.1f}" for k in ks), DASH]],
     )
+    if learned is not None:
+        yield (
+            f"rejection caught on held-out prompts at {100 * learned.upload_rate:.1f} % uploaded",
+            ("", "caught %", "more than u, points"),
+            [[rule.rule, shown(rule.wanted.caught, 100), shown(rule.wanted.gain, 100)] for rule in learned.rules]
+            + [
+                [f"learned from {point.tokens:.0f} tokens", DASH, shown(point.gain, 100)]
+                for point in learned.learning
+                if point.share < 1.0
+            ],
+        )
 
 
 def chosen(findings: Findings, profile: Profile) -> str:
@@ -99,18 +120,20 @@ def chosen(findings: Findings, profile: Profile) -> str:
     return f"chosen (*): θ_u = {theta} ({profile.threshold}), k = {profile.k}, γ = {profile.gamma:g}; {why}"
 
 
-def markdown(findings: Findings, profile: Profile) -> str:
+def markdown(findings: Findings, profile: Profile, learned: Comparison | None = None) -> str:
     """Return the tables as Markdown, with what was chosen."""
     lines = []
-    for heading, columns, rows in sections(findings, profile, _wide):
+    for heading, columns, rows in sections(findings, profile, _wide, learned):
         lines += [f"### {heading}", "", _row(columns), _row(["---"] + ["---:"] * (len(columns) - 1))]
         lines += [*(_row(row) for row in rows), ""]
     lines += [chosen(findings, profile), ""]
+    if learned is not None:
+        lines += [learned.sentence(), ""]
     lines += [f"**Warning:** {warning}\n" for warning in profile.warnings]
     return "\n".join([*lines, _LEGEND]) + "\n"
 
 
-def csv_text(findings: Findings, profile: Profile) -> str:
+def csv_text(findings: Findings, profile: Profile, learned: Comparison | None = None) -> str:
     """Return one line a quantity: name, mean, low, high."""
     law = findings.law
     rows: list[tuple[str, Interval | None]] = []
@@ -125,6 +148,8 @@ def csv_text(findings: Findings, profile: Profile) -> str:
     for curve in findings.curves_of(profile.layer):
         rows.append((f"correlation_gamma_{curve.gamma:g}", curve.correlation))
         rows += [(f"upload_rate_gamma_{curve.gamma:g}_k_{k}", rate) for k, rate in curve.upload_rates]
+    for rule in learned.rules if learned is not None else ():
+        rows += [(f"caught_{rule.rule}", rule.wanted.caught), (f"gain_{rule.rule}", rule.wanted.gain)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("quantity", "mean", "low", "high"))

@@ -106,7 +106,7 @@ class RunConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain values, for JSON."""
-        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self), default=_plain))
+        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self, dict_factory=_given), default=_plain))
         return plain
 
     @classmethod
@@ -125,6 +125,11 @@ class RunConfig:
     def digest(self) -> str:
         """Return a short hash of everything that `--resume` must find unchanged."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _given(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    # A run without learned weights keeps the digest it had before there were any.
+    return {name: value for name, value in fields if name != "learned" or value is not None}
 
 
 def _plain(value: object) -> Any:

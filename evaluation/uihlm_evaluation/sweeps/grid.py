@@ -21,8 +21,8 @@ PAPER_GAMMA = (0.5, 1.0, 1.5)
 # The one γ of the paper's rows for the importance rule alone.
 PAPER_GAMMA_I = (1.0,)
 
-# What a sweep may vary: the knobs of the rules, and γ.
-KNOBS = (*(field.name for field in dataclasses.fields(PolicySettings)), "gamma")
+# What a sweep may vary: the numbers among the knobs of the rules, and γ.
+KNOBS = (*(field.name for field in dataclasses.fields(PolicySettings) if field.name != "learned"), "gamma")
 
 
 def grid(config: RunConfig, policies: Sequence[str], values: Mapping[str, Sequence[float]]) -> tuple[Row, ...]:
