@@ -47,7 +47,7 @@ class LlamaBranches:
             ModelError: if llama.cpp fails; the tree must then be settled.
         """
         check_branches(ids, parents, len(self._nodes), self._pool.vocabulary_size)
-        new = []
+        new: list[_Node] = []
         for parent in parents:
             depth = 0 if parent < 0 else self._nodes[parent].depth + 1
             sequence = self._sequence(trunk + depth, parent)
