@@ -12,10 +12,16 @@ from typing import Any
 import pytest
 
 from uihlm_device.policies import PolicySettings
+from uihlm_device.predictor import LearnedFile
 from uihlm_evaluation.runs.configuration import DEFAULT_POLICIES, RunConfig, Selection, differences
 from uihlm_evaluation.runs.rows import Row
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_wireless.settings import profile
+
+# Settings that are absent by default and take no number.
+GIVEN = {"learned": LearnedFile("learned.npz", "0" * 64)}
+# A budget of risk is set, so that it may be held.
+BASE = RunConfig(link=profile("nr"), decode=dataclasses.replace(RunConfig().decode, risk=0.2))
 
 
 def changed(value: Any) -> Any:
@@ -39,10 +45,11 @@ def variants(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             for name, inner in variants(value, f"{prefix}{field.name}."):
                 yield name, dataclasses.replace(settings, **{field.name: inner})
         else:
-            yield prefix + field.name, dataclasses.replace(settings, **{field.name: changed(value)})
+            other = GIVEN.get(field.name) or changed(value)
+            yield prefix + field.name, dataclasses.replace(settings, **{field.name: other})
 
 
-VARIANTS = dict(variants(RunConfig(link=profile("nr"))))
+VARIANTS = dict(variants(BASE))
 
 
 def test_defaults_are_the_papers():
@@ -77,7 +84,7 @@ def test_every_setting_was_varied():
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_digest_changes_with_every_setting(name):
-    assert VARIANTS[name].digest() != RunConfig(link=profile("nr")).digest()
+    assert VARIANTS[name].digest() != BASE.digest()
 
 
 def test_digests_of_all_variants_differ():
@@ -142,3 +149,9 @@ def test_seed_of_64_bits_is_taken(seed):
 def test_longer_seed_is_refused(seed):
     with pytest.raises(InvalidRequestError, match="seed must fit 64 bits"):
         Selection(seed=seed)
+
+
+def test_a_run_without_learned_weights_keeps_the_digest_it_had_before_there_were_any():
+    config = RunConfig(grid=(Row.of("u"),))
+    assert "learned" not in config.to_dict()["rules"] and "learned" not in config.to_dict()["grid"][0]["rules"]
+    assert RunConfig.from_dict(config.to_dict()) == config
