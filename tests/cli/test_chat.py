@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -327,6 +328,16 @@ def test_stats_sum_the_answers(bench):
     assert "2 answers, 12 tokens" in result.stderr
     assert "12 of 12 tokens, 100.0%" in result.stderr
     assert "12 forwards, 1.00 a token" in result.stderr
+    assert "of skipping: not audited (--audit)" in result.stderr
+
+
+def test_stats_tell_the_risk_of_skipping(bench):
+    result = chat("--policy", "u", "--theta-u", "0.9", "--risk", "0.1", typed="a\nb\n/stats\n")
+    told = re.search(
+        r"risk +([\d.]+)% of all tokens the LLM would have rejected .*\((\d+) of (\d+) audited\)", result.stderr
+    )
+    assert told is not None and told[1] == "0.0", "where the drafter is sure, these two models agree"
+    assert told[2] == told[3] != "0", "to the end of each answer"
 
 
 def test_welcome_names_models_policy_and_link(bench, typing):
