@@ -65,6 +65,7 @@ SETTINGS = {
 ELSEWHERE = {
     "--config", "--dataset", "--limit", "--offset", "--sample", "--seed", "--policy", "--metrics", "--output",
     "--resume", "--dry-run", "--format", "--timeout-s", "--link", "--profile", "--agreement",
+    "--learned",
 }  # fmt: skip
 
 
