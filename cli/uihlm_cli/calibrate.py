@@ -12,14 +12,8 @@ from typing import Any
 import click
 
 from uihlm_cli.errors import SomeSamplesFailed, reported
-from uihlm_cli.options import (
-    config_option,
-    decode_options,
-    format_option,
-    llm_name,
-    model_options,
-    selection_group,
-)
+from uihlm_cli.options import config_option, decode_options, format_option, model_options, selection_group
+from uihlm_cli.run_settings import llm_name
 from uihlm_device.decode_settings import DecodeSettings
 from uihlm_device.predictor import LearnedFile
 from uihlm_device.uncertainty import Estimator

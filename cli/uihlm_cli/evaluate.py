@@ -21,9 +21,9 @@ from uihlm_cli.options import (
     model_options,
     risk_options,
     rule_options,
-    run_config,
     selection_options,
 )
+from uihlm_cli.run_settings import run_config
 from uihlm_device.policies import names
 from uihlm_evaluation.prompts.datasets import Dataset, load, select
 from uihlm_evaluation.runs.configuration import DEFAULT_POLICIES, ClockMode, RunConfig, Selection

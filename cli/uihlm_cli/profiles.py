@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from uihlm_cli.assembly import Models
-from uihlm_cli.options import Values
+from uihlm_cli.option_types import Values
 from uihlm_device.predictor import PredictorError
 from uihlm_evaluation.calibration.profile import Profile
 from uihlm_evaluation.runs.configuration import RunConfig

@@ -11,7 +11,8 @@ from typing import Any
 import click
 
 from uihlm_cli.errors import SomeSamplesFailed, reported
-from uihlm_cli.options import config_option, energy_options, format_option, link_options, link_settings
+from uihlm_cli.options import config_option, energy_options, format_option, link_options
+from uihlm_cli.run_settings import link_settings
 from uihlm_evaluation.runs.configuration import ClockMode, RunConfig, differences
 from uihlm_wireless.settings import LinkSettings, profile
 

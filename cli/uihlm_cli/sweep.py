@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from uihlm_cli.errors import SomeSamplesFailed, reported
+from uihlm_cli.option_types import Values
 from uihlm_cli.options import (
-    Values,
     audit_options,
     config_option,
     decode_options,
@@ -23,9 +23,9 @@ from uihlm_cli.options import (
     grid_options,
     link_options,
     model_options,
-    run_config,
     selection_options,
 )
+from uihlm_cli.run_settings import run_config
 from uihlm_device.policies import names
 from uihlm_evaluation.prompts.datasets import Dataset, load, select
 from uihlm_evaluation.runs.configuration import ClockMode, RunConfig, Selection

@@ -18,7 +18,7 @@ from fakes import FakeDrafter, FakeEngine
 from uihlm_cli.calibrate import command as calibrate_command
 from uihlm_cli.device import main
 from uihlm_cli.evaluate import command as eval_command
-from uihlm_cli.options import run_config
+from uihlm_cli.run_settings import run_config
 from uihlm_evaluation.calibration.profile import Profile, load_profile
 from uihlm_evaluation.calibration.trace import load_trace
 

@@ -4,7 +4,7 @@ import click
 import pytest
 
 from uihlm_cli.evaluate import command
-from uihlm_cli.options import run_config
+from uihlm_cli.run_settings import run_config
 from uihlm_evaluation.runs.configuration import DEFAULT_POLICIES, RunConfig
 
 

@@ -6,7 +6,8 @@ import click
 import pytest
 
 from uihlm_cli.evaluate import command
-from uihlm_cli.options import Values, default_llm, link_settings, run_config
+from uihlm_cli.option_types import Values
+from uihlm_cli.run_settings import default_llm, link_settings, run_config
 from uihlm_device.decode_settings import AUTO
 from uihlm_evaluation.runs.configuration import DEFAULT_POLICIES, ClockMode, RunConfig, Selection
 from uihlm_proto.errors import InvalidRequestError

@@ -1,0 +1,138 @@
+"""What a flag may hold, and how flags are put together: values checked and read where they are given."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from uihlm_device.decode_settings import AUTO
+from uihlm_device.predictor import LearnedFile, PredictorError
+from uihlm_evaluation.calibration.learned import LEARNED
+from uihlm_evaluation.calibration.profile import Profile, ProfileError, load_profile
+from uihlm_proto.codecs import canonical_name
+from uihlm_proto.errors import InvalidRequestError
+from uihlm_proto.limits import MAX_DRAFTS
+
+F = TypeVar("F", bound=Callable[..., Any])
+Values = dict[str, Any]
+
+
+def group(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Return one decorator that adds options in the order given."""
+
+    def decorate(function: F) -> F:
+        for add in reversed(options):
+            function = add(function)
+        return function
+
+    return decorate
+
+
+def finite(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    # Python reads `nan` and `inf` as floats, no range refuses them, and the results file cannot hold them.
+    if isinstance(value, float) and not math.isfinite(value):
+        raise click.BadParameter(f"must be a finite number, got {value}", context, parameter)
+    return value
+
+
+def option(*names: str, help: str, **settings: Any) -> Callable[[F], F]:
+    settings.setdefault("show_default", True)
+    return click.option(*names, help=help, show_envvar=True, callback=finite, **settings)
+
+
+def draft_length(value: str) -> int:
+    """Return the drafts of an upload."""
+    if value == "auto":
+        return AUTO
+    try:
+        length = int(value)
+    except ValueError:
+        length = 0
+    if not 1 <= length <= MAX_DRAFTS:
+        raise click.BadParameter(f"must be 1 … {MAX_DRAFTS}, or auto, got {value!r}")
+    return length
+
+
+def choice(names: type[Any]) -> click.Choice[Any]:
+    return click.Choice([member.value for member in names])
+
+
+def codec_name(value: str) -> str:
+    """Return a codec's name with every parameter spelled out, so that a run's settings say what the defaults were."""
+    try:
+        return canonical_name(value)
+    except InvalidRequestError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def load_config(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
+    """Make the TOML file's values the defaults; flags and environment still win."""
+    if value is None:
+        return None
+    try:
+        settings = tomllib.loads(value.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise click.BadParameter(f"{value} is not valid TOML: {error}", context, parameter) from error
+    flags = {p.name: p for p in context.command.params if isinstance(p, click.Option) and p is not parameter}
+    renamed = {name.replace("-", "_"): entry for name, entry in settings.items()}
+    unknown = sorted(renamed.keys() - flags.keys())
+    if unknown:
+        raise click.BadParameter(
+            f"{value} sets {', '.join(unknown)}, which is no flag of this command (keys are flags without the dashes)",
+            context,
+            parameter,
+        )
+    # A flag that repeats may be given once as a plain string, as in its environment variable.
+    entries = {
+        name: flags[name].type.split_envvar_value(entry) if flags[name].multiple and isinstance(entry, str) else entry
+        for name, entry in renamed.items()
+    }
+    context.default_map = {**(context.default_map or {}), **entries}
+    return value
+
+
+def profile_defaults(context: click.Context, parameter: click.Parameter, value: Path | None) -> Profile | None:
+    """Make the profile's knobs the defaults; flags, environment and the TOML file still win."""
+    if value is None:
+        return None
+    try:
+        loaded = load_profile(value)
+    except ProfileError as error:
+        raise click.BadParameter(f"{error}", context, parameter) from error
+    # A flag that repeats (of `sweep`) spans a grid: the profile's one value must not stand for all of it.
+    flags = {
+        option.name for option in context.command.params if isinstance(option, click.Option) and not option.multiple
+    }
+    knobs = {name: knob for name, knob in loaded.knobs.items() if name in flags}
+    if loaded.learned is not None and "learned" in flags:
+        knobs["learned"] = _kept_weights(value, loaded.learned, context, parameter)
+    context.default_map = {**knobs, **(context.default_map or {})}
+    return loaded
+
+
+def _kept_weights(profile: Path, sha256: str, context: click.Context, parameter: click.Parameter) -> Path:
+    """Return the path of the weights that a profile points to."""
+    path = (profile if profile.is_dir() else profile.parent) / LEARNED
+    try:
+        found = LearnedFile.of(path).sha256
+    except PredictorError as error:
+        raise click.BadParameter(f"the profile points to weights: {error}", context, parameter) from error
+    if found != sha256:
+        raise click.BadParameter(
+            f"{path} holds other weights than the profile points to: run `uihlm-device calibrate --learn` again",
+            context,
+            parameter,
+        )
+    return path
+
+
+def load_learned(context: click.Context, parameter: click.Parameter, value: Path | None) -> LearnedFile | None:
+    try:
+        return None if value is None else LearnedFile.of(value)
+    except PredictorError as error:
+        raise click.BadParameter(str(error), context, parameter) from error
