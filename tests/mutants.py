@@ -6,7 +6,7 @@ them: a test that passes on a wrong acceptance rule proves nothing about a right
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -214,19 +214,20 @@ def _noise_shifted(patch: pytest.MonkeyPatch) -> None:
 def stale_row(patch: pytest.MonkeyPatch) -> None:
     """A session that judges with the LLM's distribution of one position before."""
     right = verification.verify_chain
-    last: dict[bytes, FloatArray] = {}
+    last: dict[Draws, FloatArray] = {}
 
     def late(
         drafts: Sequence[ReceivedDraft],
         y_at: Callable[[int], FloatArray],
         judge: Judge,
-        key: bytes,
+        draws: Draws,
         first_position: int,
+        stop_ids: Collection[int] = (),
     ) -> ChainVerdict:
         now = y_at(0)
-        before = last.get(key, now)
-        last[key] = now
-        return right(drafts, lambda i: before, judge, key, first_position)
+        before = last.get(draws, now)
+        last[draws] = now
+        return right(drafts, lambda i: before, judge, draws, first_position, stop_ids)
 
     patch.setattr(session, "verify_chain", late)
 

@@ -110,7 +110,7 @@ def _without_defaults(parameters: list[click.Parameter]) -> list[click.Parameter
     for option in kept:
         if isinstance(option, click.Option) and option.name not in ("output", "config", "format"):
             option.default = None
-            option.help = re.sub(r"  \[default: .*\]$", "", option.help or "")
+            option.help = re.sub(r"  \[default: .*\]$", "", option.help or "") + "  [default: the saved run's]"
     return kept
 
 

@@ -65,10 +65,13 @@ def test_option_has_a_help_text_and_its_environment_variable(program, name, opti
     assert " ".join(option.help.split()) in text
 
 
+NO_DEFAULT = ("config", "server", "sample", "profile", "risk", "learned")
+
+
 @pytest.mark.parametrize(("program", "name", "option"), OPTIONS)
 def test_option_says_its_default(program, name, option):
     # A flag that is off and what is only done when asked for have no default to speak of.
-    if (option.is_flag and not option.secondary_opts) or option.name in ("config", "server", "sample"):
+    if (option.is_flag and not option.secondary_opts) or option.name in NO_DEFAULT:
         return
     shown = option.get_help_extra(click.Context(click.Command(name)))
     assert "default" in shown or "[default: " in option.help

@@ -75,8 +75,8 @@ class ComputeTimes:
 
 def _kind(row: Row) -> str:
     """Return a name shared by rows whose drafts cost the same."""
-    # A coin is one random number: it costs nothing to speak of.
-    return f"kind {(policy(row.policy, row.rules).needs & ~Needs.COIN).value}"
+    # A coin, or a look at the draft, costs nothing to speak of.
+    return f"kind {(policy(row.policy, row.rules).needs & ~(Needs.COIN | Needs.DRAFT)).value}"
 
 
 def measure(
