@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +20,15 @@ from uihlm_cli.options import (
     model_options,
     risk_options,
     rule_options,
+    run_options,
     selection_options,
 )
+from uihlm_cli.run_frame import check_resume, chosen_prompts, kept_when_cut_off, output_folder, selection_of
 from uihlm_cli.run_settings import run_config
 from uihlm_device.policies import names
-from uihlm_evaluation.prompts.datasets import Dataset, load, select
-from uihlm_evaluation.runs.configuration import DEFAULT_POLICIES, ClockMode, RunConfig, Selection
-from uihlm_evaluation.runs.runner import SAMPLES, Bench, run
-from uihlm_proto.errors import UnavailableError
+from uihlm_evaluation.prompts.datasets import Dataset
+from uihlm_evaluation.runs.configuration import DEFAULT_POLICIES, ClockMode, RunConfig
+from uihlm_evaluation.runs.runner import Bench, run
 
 
 @click.command("eval")
@@ -47,24 +47,7 @@ from uihlm_proto.errors import UnavailableError
 @link_options("paper", ClockMode.SIMULATED)
 @energy_options
 @model_options
-@click.option(
-    "--metrics/--no-metrics", default=True, show_default=True, show_envvar=True, help="BERTScore and cosine similarity."
-)
-@click.option(
-    "--agreement/--no-agreement",
-    default=True,
-    show_default=True,
-    show_envvar=True,
-    help="The LLM scores the tokens of each answer after it, unbilled and untimed.",
-)
-@click.option(
-    "--output",
-    type=click.Path(file_okay=False, path_type=Path),
-    show_envvar=True,
-    help="Results folder.  [default: runs/eval-<time>]",
-)
-@click.option("--resume", is_flag=True, show_envvar=True, help="Go on with the run in --output.")
-@click.option("--dry-run", is_flag=True, show_envvar=True, help="Say what would be run, and stop.")
+@run_options("eval", "Say what would be run, and stop.")
 @format_option
 def command(**values: Any) -> None:
     """Run policies over a data set and write a results folder.
@@ -85,30 +68,20 @@ def command(**values: Any) -> None:
     answers, the share of right ones is reported too. Exit codes: 0 done, 1 error, 2 usage, 3 some prompts failed, 4 the
     base station cannot be reached, 130 interrupted; an interrupted run goes on with --resume.
     """
-    if values["resume"] and values["output"] is None:
-        raise click.UsageError("--resume needs --output: the folder of the run to go on with")
+    check_resume(values, "run")
     with reported():
-        selection = Selection(*(values[name] for name in ("dataset", "limit", "offset", "sample", "seed")))
+        selection = selection_of(values)
         config = replace(
             run_config(values, _policies(values["policy"], values["learned"] is not None), selection),
             agreement=values["agreement"],
         )
-        whole = load(selection.dataset)
-        if whole.notice:
-            click.echo(f"note: {whole.notice}", err=True)
-        dataset = select(whole, selection.limit, selection.offset, selection.sample, selection.seed)
-        output: Path = values["output"] or Path("runs") / datetime.now().strftime("eval-%Y%m%d-%H%M%S")
+        dataset = chosen_prompts(selection)
+        output = output_folder(values, "eval")
         if values["dry_run"]:
             _describe(config, dataset, output)
             return
-        try:
+        with kept_when_cut_off(output):
             _evaluate(config, dataset, output, values)
-        except (KeyboardInterrupt, UnavailableError):
-            if (output / SAMPLES).is_file() and (output / SAMPLES).stat().st_size:
-                click.echo(
-                    f"what is done is kept: the same flags and --resume --output {output} go on with it", err=True
-                )
-            raise
 
 
 def _policies(asked: tuple[str, ...], with_weights: bool) -> tuple[str, ...]:

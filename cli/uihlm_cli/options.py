@@ -269,6 +269,26 @@ energy_options: Callable[[F], F] = group(
     ),
 )
 
+
+def run_options(what: str, dry_run: str) -> Callable[[F], F]:
+    """Return the flags of a command that runs prompts under policies: what is scored, and where it goes."""
+    return group(
+        option("--metrics/--no-metrics", default=True, help="BERTScore and cosine similarity."),
+        option(
+            "--agreement/--no-agreement",
+            default=True,
+            help="The LLM scores the tokens of each answer after it, unbilled and untimed.",
+        ),
+        option(
+            "--output",
+            type=click.Path(file_okay=False, path_type=Path),
+            help=f"Results folder.  [default: runs/{what}-<time>]",
+        ),
+        option("--resume", is_flag=True, show_default=False, help=f"Go on with the {what} in --output."),
+        option("--dry-run", is_flag=True, show_default=False, help=dry_run),
+    )
+
+
 format_option = option(
     "--format", type=click.Choice(["table", "json", "csv", "md"]), default="table", help="Form of stdout."
 )

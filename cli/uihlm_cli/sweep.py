@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,19 +21,17 @@ from uihlm_cli.options import (
     grid_options,
     link_options,
     model_options,
+    run_options,
     selection_options,
 )
+from uihlm_cli.run_frame import check_resume, chosen_prompts, kept_when_cut_off, output_folder, selection_of
 from uihlm_cli.run_settings import run_config
 from uihlm_device.policies import names
-from uihlm_evaluation.prompts.datasets import Dataset, load, select
+from uihlm_evaluation.prompts.datasets import Dataset
 from uihlm_evaluation.runs.configuration import ClockMode, RunConfig, Selection
-from uihlm_evaluation.runs.runner import SAMPLES
 from uihlm_evaluation.sweeps.grid import KNOBS, grid
-from uihlm_proto.errors import UnavailableError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from uihlm_evaluation.runs.rows import Row
     from uihlm_evaluation.sweeps.compute_times import ComputeTimes
     from uihlm_evaluation.sweeps.side_by_side import OpenWorker
@@ -71,24 +67,7 @@ _PAPER = "slm, llm, hlm, u, i for each k, ui for each k and γ"
     show_envvar=True,
     help="Prompts at once, each in a process.  [default: every core]",
 )
-@click.option(
-    "--metrics/--no-metrics", default=True, show_default=True, show_envvar=True, help="BERTScore and cosine similarity."
-)
-@click.option(
-    "--agreement/--no-agreement",
-    default=True,
-    show_default=True,
-    show_envvar=True,
-    help="The LLM scores the tokens of each answer after it, unbilled and untimed.",
-)
-@click.option(
-    "--output",
-    type=click.Path(file_okay=False, path_type=Path),
-    show_envvar=True,
-    help="Results folder.  [default: runs/sweep-<time>]",
-)
-@click.option("--resume", is_flag=True, show_envvar=True, help="Go on with the sweep in --output.")
-@click.option("--dry-run", is_flag=True, show_envvar=True, help="List the rows, and stop.")
+@run_options("sweep", "List the rows, and stop.")
 @format_option
 def command(**values: Any) -> None:
     """Run a grid of policies and knobs over a data set: by default the paper's Table I, with the LLM alone and controls.
@@ -104,16 +83,12 @@ def command(**values: Any) -> None:
 
     Exit codes are those of `eval`; an interrupted sweep goes on with --resume from the first prompt that is not done.
     """
-    if values["resume"] and values["output"] is None:
-        raise click.UsageError("--resume needs --output: the folder of the sweep to go on with")
+    check_resume(values, "sweep")
     with reported():
-        selection = Selection(*(values[name] for name in ("dataset", "limit", "offset", "sample", "seed")))
+        selection = selection_of(values)
         config = sweep_config(values, selection)
-        whole = load(selection.dataset)
-        if whole.notice:
-            click.echo(f"note: {whole.notice}", err=True)
-        dataset = select(whole, selection.limit, selection.offset, selection.sample, selection.seed)
-        output: Path = values["output"] or Path("runs") / datetime.now().strftime("sweep-%Y%m%d-%H%M%S")
+        dataset = chosen_prompts(selection)
+        output = output_folder(values, "sweep")
         if values["dry_run"]:
             click.echo(f"{len(config.rows)} rows over {len(dataset.examples)} prompts of {dataset.label}")
             for row in config.rows:
@@ -121,14 +96,8 @@ def command(**values: Any) -> None:
             if values["controls"]:
                 click.echo("and controls at the upload rates of u and ui")
             return
-        try:
+        with kept_when_cut_off(output):
             _sweep(config, dataset, output, values)
-        except (KeyboardInterrupt, UnavailableError):
-            if (output / SAMPLES).is_file() and (output / SAMPLES).stat().st_size:
-                click.echo(
-                    f"what is done is kept: the same flags and --resume --output {output} go on with it", err=True
-                )
-            raise
 
 
 def sweep_config(values: Values, selection: Selection) -> RunConfig:
@@ -172,7 +141,7 @@ def _sweep(config: RunConfig, dataset: Dataset, output: Path, values: Values) ->
         return SweepWorker(side_by_side, rows, times, values["server"], values["timeout_s"])
 
     def measured() -> ComputeTimes:
-        return _measured(config, dataset, values, console)
+        return _measured(config, dataset, values)
 
     total = len(dataset.examples) * len(config.rows)
     with shown_progress(console, total) as on_progress:
@@ -193,7 +162,7 @@ def _sweep(config: RunConfig, dataset: Dataset, output: Path, values: Values) ->
     write_table1(RunFolder.read(output))
 
 
-def _measured(config: RunConfig, dataset: Dataset, values: Values, console: Console) -> ComputeTimes:
+def _measured(config: RunConfig, dataset: Dataset, values: Values) -> ComputeTimes:
     """Return the compute times: those of the flags, or measured alone with every core."""
     from uihlm_cli.sweep_worker import SweepWorker
     from uihlm_evaluation.sweeps.compute_times import ComputeTimes, measure
@@ -201,11 +170,6 @@ def _measured(config: RunConfig, dataset: Dataset, values: Values, console: Cons
     timing = config.timing
     if timing.draft_s is not None and timing.forward_s is not None:
         return ComputeTimes.fixed(config.rows, timing.draft_s, timing.forward_s, timing.position_s)
-    with _told(console), SweepWorker(config, config.rows, None, values["server"], values["timeout_s"])() as answer:
-        return measure(config.rows, dataset.examples, answer, lambda done, total: None)
-
-
-@contextmanager
-def _told(console: Console) -> Iterator[None]:
     click.echo("measuring compute times with nothing beside …", err=True)
-    yield
+    with SweepWorker(config, config.rows, None, values["server"], values["timeout_s"])() as answer:
+        return measure(config.rows, dataset.examples, answer)

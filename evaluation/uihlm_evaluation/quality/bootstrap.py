@@ -33,6 +33,18 @@ class Interval:
         return (self.high - self.low) / 2.0
 
 
+def prompt_draws(prompts: int, seed: int = 0, resamples: int = RESAMPLES) -> npt.NDArray[np.float64]:
+    """Return how often each prompt is drawn, `[resamples, prompts]`; each line sums to `prompts`.
+
+    Raises:
+        InvalidRequestError: without prompts.
+    """
+    if prompts < 1:
+        raise InvalidRequestError("a bootstrap needs at least one prompt, got none")
+    generator = np.random.default_rng(seed)
+    return generator.multinomial(prompts, np.full(prompts, 1.0 / prompts), size=resamples).astype(np.float64)
+
+
 def mean_interval(
     values: Sequence[float] | npt.NDArray[np.float64], seed: int = 0, resamples: int = RESAMPLES
 ) -> Interval:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from uihlm_evaluation.quality.bootstrap import prompt_draws
 from uihlm_evaluation.report.figure_style import FigureDataError, footnote, new_figure, style, styled
 from uihlm_evaluation.report.folder import Rounds
-from uihlm_evaluation.report.intervals import prompt_draws
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from uihlm_evaluation.quality.bootstrap import RESAMPLES, Interval
+from uihlm_evaluation.quality.bootstrap import Interval, prompt_draws
 from uihlm_evaluation.runs.results import HLM, PolicyResult
 from uihlm_evaluation.runs.samples import Sample
-from uihlm_proto.errors import InvalidRequestError
 from uihlm_wireless.energy import DENSE32_LOAD, REJECT_COST, TOKEN_COST, UPLOAD_COST
 from uihlm_wireless.timing import PAPER
 
@@ -41,18 +40,6 @@ class RatioIntervals:
     throughput_paper_tok_s: Interval | None
     energy_saving_ratio: Interval | None
     llm_forwards_per_token: Interval | None
-
-
-def prompt_draws(prompts: int, seed: int = 0, resamples: int = RESAMPLES) -> Floats:
-    """Return how often each prompt is drawn, `[resamples, prompts]`; each line sums to `prompts`.
-
-    Raises:
-        InvalidRequestError: without prompts.
-    """
-    if prompts < 1:
-        raise InvalidRequestError("a bootstrap needs at least one prompt, got none")
-    generator = np.random.default_rng(seed)
-    return generator.multinomial(prompts, np.full(prompts, 1.0 / prompts), size=resamples).astype(np.float64)
 
 
 def ratio_intervals(

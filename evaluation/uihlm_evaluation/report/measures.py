@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uihlm_device.tokens import Origin
-from uihlm_evaluation.quality.bootstrap import RESAMPLES, Interval
+from uihlm_evaluation.quality.bootstrap import Interval, prompt_draws
 from uihlm_evaluation.report.folder import Rounds, RunFolder
 from uihlm_evaluation.runs.results import PolicyResult
 from uihlm_evaluation.runs.samples import Sample
@@ -203,5 +203,4 @@ def ratio_interval(part: Floats, whole: Floats, seed: int = 0) -> Interval | Non
 @functools.lru_cache(maxsize=4)
 def _weights(n: int, seed: int) -> Floats:
     """Return how often each resample holds each prompt, `[n, RESAMPLES]`."""
-    generator = np.random.default_rng(seed)
-    return generator.multinomial(n, np.full(n, 1.0 / n), RESAMPLES).T.astype(np.float64)
+    return prompt_draws(n, seed).T

@@ -10,6 +10,7 @@ medians, because a machine is never quite alone.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -83,7 +84,6 @@ def measure(
     rows: Sequence[Row],
     examples: Sequence[Example],
     answer: Callable[[str, Example], tuple[Sample, list[TokenRecord]]],
-    on_answer: Callable[[int, int], None],
 ) -> ComputeTimes:
     """Answer the first prompts under one row of each kind, alone, and return what compute took.
 
@@ -91,7 +91,6 @@ def measure(
         rows: of the sweep.
         examples: its prompts.
         answer: answers a prompt under the row of a label, nothing shared and nothing else running.
-        on_answer: told (answers done, answers in all).
 
     Raises:
         InvalidRequestError: if every answer failed, so that there is nothing to go by.
@@ -106,14 +105,13 @@ def measure(
     means: dict[str, float] = {}
     forwards: list[tuple[int, float]] = []
     failure: str | None = None
-    for number, (row, example) in enumerate((row, example) for row in timed for example in chosen):
+    for row, example in itertools.product(timed, chosen):
         sample, records = answer(row.label, example)
         failure = sample.error or failure
         if row not in asking and len(records) > _FIRST:
             mean = float(np.mean([record.draft_s for record in records[_FIRST:]]))
             means[_kind(row)] = min(mean, means.get(_kind(row), mean))
         forwards += [(r.llm_positions, r.forward_s) for r in records if r.llm_forwards == 1 and r.forward_s > 0.0]
-        on_answer(number + 1, len(timed) * len(chosen))
     if set(kinds) - set(means):
         raise InvalidRequestError(f"no answer to the first prompts, so nothing to time: {failure}")
     forward_s, position_s = _line(forwards)

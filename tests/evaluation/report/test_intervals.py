@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from evaluation.report.synthetic_study import V, answer, study
-from uihlm_evaluation.report.intervals import prompt_draws, ratio_intervals
+from uihlm_evaluation.quality.bootstrap import prompt_draws
+from uihlm_evaluation.report.intervals import ratio_intervals
 from uihlm_evaluation.runs.results import Bill, Totals, summarise
 from uihlm_evaluation.runs.rows import Row
 from uihlm_evaluation.runs.samples import Stop

@@ -40,7 +40,7 @@ class Machine:
 
 def measured():
     machine = Machine()
-    return measure(ROWS, EXAMPLES, machine.answer, lambda done, total: None), machine
+    return measure(ROWS, EXAMPLES, machine.answer), machine
 
 
 def test_one_row_of_each_kind_answers_the_first_prompts():
@@ -82,7 +82,7 @@ def test_machine_that_answers_nothing_has_no_times():
         return replace(sample(label, example, 0), error="no weights"), []
 
     with pytest.raises(InvalidRequestError, match="no weights"):
-        measure(ROWS, EXAMPLES, failing, lambda done, total: None)
+        measure(ROWS, EXAMPLES, failing)
 
 
 def test_fixed_times_are_those_of_every_row():
