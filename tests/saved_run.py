@@ -64,6 +64,7 @@ def write_run(folder, rows=None, prompts=3, tokens=records, text="The sky is blu
         "config": config.to_dict(),
         "dataset": {"label": "mine.json", "prompts": prompts, "indices": list(range(prompts)), "sha256": "d" * 64},
         "models": [{"role": "slm", "label": "small <one>", "sha256": "a" * 64, "commit": None}],
+        "vocabulary_size": 10,
         "provenance": PROVENANCE,
         "failed": [],
         "policies": results,

@@ -87,7 +87,7 @@ def _recipes(run: RunFolder) -> list[tuple[str, str, Callable[[], Figure]]]:
     def ratios() -> dict[str, RatioIntervals]:
         if all(sample.failed for sample in run.samples):
             raise FigureDataError("no prompt of the run was answered")
-        return ratio_intervals(results, run.samples)
+        return ratio_intervals(results, run.samples, run.vocabulary_size)
 
     return [
         (

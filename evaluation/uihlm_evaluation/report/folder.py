@@ -177,6 +177,11 @@ class RunFolder:
     samples: tuple[Sample, ...]
     rounds: Rounds
 
+    @property
+    def vocabulary_size(self) -> int:
+        """V of the pair."""
+        return int(self.document["vocabulary_size"])
+
     @classmethod
     def read(cls, path: Path) -> RunFolder:
         """Read the folder that `eval` or `sweep` wrote.
@@ -219,7 +224,7 @@ def _results(path: Path) -> dict[str, Any]:
         document = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InvalidRequestError(f"{file} is not valid JSON ({error}): finish the run again with --resume") from error
-    missing = {"config", "dataset", "models", "provenance", "policies"} - set(
+    missing = {"config", "dataset", "models", "provenance", "policies", "vocabulary_size"} - set(
         document if isinstance(document, dict) else ()
     )
     if missing:

@@ -43,7 +43,7 @@ class RatioIntervals:
 
 
 def ratio_intervals(
-    results: Sequence[PolicyResult], samples: Sequence[Sample], seed: int = 0
+    results: Sequence[PolicyResult], samples: Sequence[Sample], vocabulary_size: int, seed: int = 0
 ) -> dict[str, RatioIntervals]:
     """Return the intervals of every row by its label; failed prompts count in none.
 
@@ -60,18 +60,17 @@ def ratio_intervals(
     drawn = {row: np.vstack([values.sum(axis=0), draws @ values]) for row, values in totals.items()}
     hlm = next((result.row for result in results if result.policy == HLM), None)
     hlm_energy = None if hlm is None else _hlm_energy(drawn[hlm])
-    return {result.row: _row(result, drawn[result.row], hlm_energy) for result in results}
+    dense_bit = vocabulary_size * 32
+    return {result.row: _row(result, drawn[result.row], hlm_energy, dense_bit) for result in results}
 
 
-def _row(result: PolicyResult, drawn: Floats, hlm_energy: Floats | None) -> RatioIntervals:
+def _row(result: PolicyResult, drawn: Floats, hlm_energy: Floats | None, dense_bit: int) -> RatioIntervals:
     tokens, uploaded, rejected, model_bits, latency_s, llm_forwards = drawn.T
     with np.errstate(divide="ignore", invalid="ignore"):
         saving = None
         if result.energy_saving_ratio is not None and hlm_energy is not None:
-            # Results do not say V, so what a model bit costs is solved from the row's own η.
-            spent = (1.0 - result.energy_saving_ratio) * hlm_energy[0] - TOKEN_COST
-            bit_cost = (spent * tokens[0] - rejected[0] * REJECT_COST) / model_bits[0] if model_bits[0] else 0.0
-            energy = (model_bits * bit_cost + rejected * REJECT_COST) / tokens + TOKEN_COST
+            uplink = model_bits / dense_bit * DENSE32_LOAD * UPLOAD_COST
+            energy = (uplink + rejected * REJECT_COST) / tokens + TOKEN_COST
             saving = 1.0 - energy / hlm_energy
         return RatioIntervals(
             _interval(result.throughput_tok_s, tokens / latency_s),

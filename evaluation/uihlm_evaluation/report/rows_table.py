@@ -171,7 +171,7 @@ def table(folder: RunFolder) -> tuple[tuple[Heading, ...], tuple[Line, ...]]:
     """Return headings and lines; a column that no row has a value for is left out."""
     kept = [sample for sample in folder.samples if not sample.failed]
     seed = int(folder.document["config"]["selection"]["seed"]) % 2**64
-    ratios = ratio_intervals(folder.results, kept, seed) if kept else {}
+    ratios = ratio_intervals(folder.results, kept, folder.vocabulary_size, seed) if kept else {}
     lines = []
     for result in folder.results:
         row = _Row(result, [s for s in kept if s.policy == result.row], ratios.get(result.row), seed)

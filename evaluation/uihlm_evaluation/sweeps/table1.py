@@ -56,7 +56,7 @@ def table1(folder: RunFolder) -> list[dict[str, Any]]:
     """Return one object a row: its knobs, `ours` (column → {mean, low, high} or null) and `paper` (column → value or null)."""
     kept = [sample for sample in folder.samples if not sample.failed]
     seed = int(folder.document["config"]["selection"]["seed"]) % 2**64
-    ratios = ratio_intervals(folder.results, kept, seed) if kept else {}
+    ratios = ratio_intervals(folder.results, kept, folder.vocabulary_size, seed) if kept else {}
     return [
         {
             "row": result.row,

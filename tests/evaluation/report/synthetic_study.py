@@ -70,7 +70,7 @@ def study(prompts=100, rows=None, scored=True, rounds=True):
     )
     return RunFolder(
         path=Path("runs/synthetic"),
-        document={"provenance": {"metric_hash": "all-MiniLM-L6-v2_L5_synthetic"}},
+        document={"vocabulary_size": V, "provenance": {"metric_hash": "all-MiniLM-L6-v2_L5_synthetic"}},
         results=results,
         samples=tuple(sample for samples in own.values() for sample in samples),
         rounds=attention_rounds([row.label for row, *_ in rows], length if rounds else length[:0]),

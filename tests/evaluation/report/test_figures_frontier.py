@@ -6,7 +6,7 @@ import pytest
 from matplotlib.container import ErrorbarContainer
 from matplotlib.text import Annotation, Text
 
-from evaluation.report.synthetic_study import grid, study
+from evaluation.report.synthetic_study import V, grid, study
 from uihlm_evaluation.quality.bootstrap import Interval
 from uihlm_evaluation.report.figure_style import FigureDataError
 from uihlm_evaluation.report.figures_frontier import (
@@ -18,7 +18,7 @@ from uihlm_evaluation.report.figures_frontier import (
 from uihlm_evaluation.report.intervals import ratio_intervals
 
 RUN = study()
-RATIOS = ratio_intervals(RUN.results, RUN.samples)
+RATIOS = ratio_intervals(RUN.results, RUN.samples, V)
 
 
 def point(x, y):
@@ -79,7 +79,7 @@ def test_no_two_labels_touch(make):
 def test_a_run_without_scores_or_hlm_is_refused_with_the_reason():
     bare = study(prompts=4, scored=False)
     with pytest.raises(FigureDataError, match="without scores"):
-        forwards_frontier_figure(bare.results, ratio_intervals(bare.results, bare.samples))
+        forwards_frontier_figure(bare.results, ratio_intervals(bare.results, bare.samples, V))
     alone = study(prompts=4, rows=[row for row in grid() if row[0].policy == "ui"])
     with pytest.raises(FigureDataError, match="hlm row"):
-        energy_frontier_figure(alone.results, ratio_intervals(alone.results, alone.samples))
+        energy_frontier_figure(alone.results, ratio_intervals(alone.results, alone.samples, V))

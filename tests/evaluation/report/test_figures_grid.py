@@ -6,13 +6,13 @@ import itertools
 import pytest
 from matplotlib.container import ErrorbarContainer
 
-from evaluation.report.synthetic_study import grid, study
+from evaluation.report.synthetic_study import V, grid, study
 from uihlm_evaluation.report.figure_style import FigureDataError
 from uihlm_evaluation.report.figures_grid import bertscore_figure, energy_figure, series_of, speed_figure
 from uihlm_evaluation.report.intervals import ratio_intervals
 
 RUN = study()
-RATIOS = ratio_intervals(RUN.results, RUN.samples)
+RATIOS = ratio_intervals(RUN.results, RUN.samples, V)
 LINES = ["ui, γ = 1.5", "ui, γ = 1", "ui, γ = 0.5", "i, γ = 1"]
 
 
@@ -95,4 +95,4 @@ def test_a_run_without_k_scores_or_hlm_is_refused_with_the_reason():
         bertscore_figure(study(prompts=4, scored=False).results)
     alone = study(prompts=4, rows=[row for row in grid() if row[0].policy == "ui"])
     with pytest.raises(FigureDataError, match="no row has a value of energy saved"):
-        energy_figure(alone.results, ratio_intervals(alone.results, alone.samples))
+        energy_figure(alone.results, ratio_intervals(alone.results, alone.samples, V))

@@ -29,7 +29,7 @@ def test_every_draw_holds_as_many_prompts_as_there_are():
 
 def test_the_mean_is_the_results_own_value_and_lies_inside():
     run = study()
-    ratios = ratio_intervals(run.results, run.samples)
+    ratios = ratio_intervals(run.results, run.samples, V)
     for row in run.results:
         for field in dataclasses.fields(ratios[row.row]):
             interval, value = getattr(ratios[row.row], field.name), getattr(row, field.name)
@@ -43,7 +43,7 @@ def test_the_mean_is_the_results_own_value_and_lies_inside():
 def test_equal_prompts_leave_no_doubt():
     hlm = [answer("hlm", prompt, 50, 50, 15) for prompt in range(10)]
     u = [answer("u", prompt, 50, 20, 10) for prompt in range(10)]
-    ratios = ratio_intervals([result("hlm", hlm, hlm), result("u", u, hlm)], [*hlm, *u])["u"]
+    ratios = ratio_intervals([result("hlm", hlm, hlm), result("u", u, hlm)], [*hlm, *u], V)["u"]
     expected = energy_saving_ratio(
         paper_energy(Totals.of(u).counts, 10 * 20 * V * 32, V), paper_hlm_energy(Totals.of(hlm).counts)
     )
@@ -60,7 +60,7 @@ def test_the_interval_of_eta_is_that_of_a_bootstrap_written_out():
     uploads = random.integers(0, 40, 30)
     hlm = [answer("hlm", prompt, 50, 50, 10 + prompt % 9) for prompt in range(30)]
     u = [answer("u", prompt, 50, int(uploads[prompt]), int(uploads[prompt]) // 2) for prompt in range(30)]
-    interval = ratio_intervals([result("hlm", hlm, hlm), result("u", u, hlm)], [*hlm, *u], seed=5)[
+    interval = ratio_intervals([result("hlm", hlm, hlm), result("u", u, hlm)], [*hlm, *u], V, seed=5)[
         "u"
     ].energy_saving_ratio
     saved = []
@@ -83,7 +83,9 @@ def test_failed_prompts_do_not_count():
     hlm = [answer("hlm", prompt, 50, 50, 15) for prompt in range(5)]
     failed = dataclasses.replace(answer("u", 4, 9, 9, 9), stop=Stop.ERROR, error="lost")
     u = [*(answer("u", prompt, 50, 20, 10) for prompt in range(4)), failed]
-    interval = ratio_intervals([result("hlm", hlm, hlm), result("u", u, hlm)], [*hlm, *u])["u"].llm_forwards_per_token
+    interval = ratio_intervals([result("hlm", hlm, hlm), result("u", u, hlm)], [*hlm, *u], V)[
+        "u"
+    ].llm_forwards_per_token
     assert (interval.low, interval.mean, interval.high) == pytest.approx((0.4, 0.4, 0.4))
 
 
@@ -91,7 +93,7 @@ def test_without_hlm_there_is_no_eta_and_llm_alone_has_no_lambda():
     u = [answer("u", prompt, 50, 20, 10) for prompt in range(4)]
     llm = [answer("llm", prompt, 50, 0, 0, alone=True) for prompt in range(4)]
     rows = [summarise(Row.of(name), own, None, Bill(V)) for name, own in (("u", u), ("llm", llm))]
-    ratios = ratio_intervals(rows, [*u, *llm])
+    ratios = ratio_intervals(rows, [*u, *llm], V)
     assert ratios["u"].energy_saving_ratio is None
     assert ratios["llm"].throughput_paper_tok_s is None
     assert ratios["llm"].llm_forwards_per_token.mean == 1.0
