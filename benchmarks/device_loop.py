@@ -19,9 +19,9 @@ from uihlm_cli.memory import keep_large_blocks
 from uihlm_device.conversation import Conversation
 from uihlm_device.decode_settings import DecodeSettings
 from uihlm_device.decoder import Decoder
-from uihlm_device.loading import Drafters, DrafterSettings
-from uihlm_device.policies import PolicySettings, policy
-from uihlm_device.session import Cost, Upload, Verdict
+from uihlm_device.drafters.loading import Drafters, DrafterSettings
+from uihlm_device.rules.policies import PolicySettings, policy
+from uihlm_device.stream.session import Cost, Upload, Verdict
 from uihlm_models.chat_format import ChatFormat
 from uihlm_models.llama_library import library
 from uihlm_models.llama_runtime import LlamaRuntime, RuntimeSettings

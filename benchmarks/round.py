@@ -23,8 +23,8 @@ from benchmarks.spread import Spread
 from uihlm_basestation.loading import EngineSettings, load_engine
 from uihlm_basestation.local import local_basestation
 from uihlm_cli.memory import keep_large_blocks
-from uihlm_device.client import Connection, Contract
-from uihlm_device.session import Upload
+from uihlm_device.stream.client import Connection, Contract
+from uihlm_device.stream.session import Upload
 from uihlm_models.presets import Role
 from uihlm_models.sources import resolve
 from uihlm_proto.codecs import Codec, codec

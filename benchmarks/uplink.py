@@ -26,12 +26,12 @@ from uihlm_basestation.engine import Work
 from uihlm_basestation.loading import EngineSettings, load_engine
 from uihlm_basestation.local import local_basestation
 from uihlm_cli.memory import keep_large_blocks
-from uihlm_device.client import Connection, Contract
 from uihlm_device.conversation import Conversation
 from uihlm_device.decode_settings import DecodeSettings
 from uihlm_device.decoder import Decoder
-from uihlm_device.loading import Drafters, DrafterSettings
-from uihlm_device.policies import PolicySettings, policy
+from uihlm_device.drafters.loading import Drafters, DrafterSettings
+from uihlm_device.rules.policies import PolicySettings, policy
+from uihlm_device.stream.client import Connection, Contract
 from uihlm_device.tokens import Origin, TokenRecord
 from uihlm_evaluation.prompts.datasets import load
 from uihlm_models.chat_format import ChatFormat

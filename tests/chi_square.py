@@ -16,7 +16,7 @@ import pytest
 from scipy import stats
 
 from fakes import Bench, FakeDrafter, FakeEngine, Logits, serving
-from uihlm_device.policies import PolicySettings
+from uihlm_device.rules.policies import PolicySettings
 from uihlm_device.tokens import Origin, TokenRecord
 from uihlm_proto.codecs import CODECS
 from uihlm_proto.sampling import Sampling

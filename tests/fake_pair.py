@@ -10,7 +10,7 @@ import pytest
 
 from fakes import FakeDrafter, FakeEngine, Logits, contextual, mixed
 from uihlm_cli import assembly
-from uihlm_device.policies import Needs, Policy
+from uihlm_device.rules.policies import Needs, Policy
 from uihlm_models.presets import Role
 from uihlm_models.sources import Kind, ModelSource
 

@@ -16,12 +16,12 @@ import numpy as np
 from uihlm_basestation.engine import Work
 from uihlm_basestation.local import local_basestation as serving
 from uihlm_basestation.server import Address
-from uihlm_device.client import Connection, Contract
 from uihlm_device.conversation import Conversation
 from uihlm_device.decode_settings import DecodeSettings
 from uihlm_device.decoder import Decoder
-from uihlm_device.drafter import Record, Wants, check_branches
-from uihlm_device.policies import PolicySettings, policy
+from uihlm_device.drafters.drafter import Record, Wants, check_branches
+from uihlm_device.rules.policies import PolicySettings, policy
+from uihlm_device.stream.client import Connection, Contract
 from uihlm_device.tokens import TokenRecord
 from uihlm_proto.codecs import codec
 from uihlm_proto.errors import InvalidRequestError

@@ -9,7 +9,7 @@ import pytest
 
 from fakes import Bench, FakeDrafter, FakeEngine, contextual, mixed, serving
 from uihlm_device.conversation import Conversation
-from uihlm_device.policies import PolicySettings
+from uihlm_device.rules.policies import PolicySettings
 from uihlm_device.tokens import Origin, TokenRecord
 from uihlm_proto.audit import decode, encode
 from uihlm_proto.randomness import session_key

@@ -10,9 +10,9 @@ import pytest
 from chi_square import CAUGHT, LENGTH, LOSSLESS, Answers, Context, conditional_p_value, law
 from fakes import Bench, FakeDrafter, FakeEngine, contextual, serving
 from uihlm_device.drafting import Decide
-from uihlm_device.policies import PolicySettings
+from uihlm_device.rules.policies import PolicySettings
+from uihlm_device.rules.uncertainty import expected
 from uihlm_device.tokens import Origin
-from uihlm_device.uncertainty import expected
 from uihlm_proto.errors import InvalidRequestError
 
 V = 4

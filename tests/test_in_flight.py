@@ -10,7 +10,7 @@ import pytest
 
 from fakes import Bench, FakeDrafter, FakeEngine, contextual, mixed, serving
 from uihlm_device.conversation import Conversation
-from uihlm_device.policies import PolicySettings
+from uihlm_device.rules.policies import PolicySettings
 from uihlm_device.tokens import Origin
 from uihlm_proto.randomness import session_key
 from uihlm_proto.sampling import Sampling

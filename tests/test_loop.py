@@ -21,12 +21,12 @@ from uihlm_basestation import session as basestation_session
 from uihlm_basestation.engine import Work
 from uihlm_basestation.verification import draw_alone, verify_chain
 from uihlm_device.conversation import Conversation
-from uihlm_device.drafter import Wants
-from uihlm_device.importance import importance
-from uihlm_device.policies import Evidence, Mode, Needs, PolicySettings
-from uihlm_device.policies import policy as named
+from uihlm_device.drafters.drafter import Wants
+from uihlm_device.rules.importance import importance
+from uihlm_device.rules.policies import Evidence, Mode, Needs, PolicySettings
+from uihlm_device.rules.policies import policy as named
+from uihlm_device.rules.uncertainty import expected
 from uihlm_device.tokens import Origin, TokenRecord
-from uihlm_device.uncertainty import expected
 from uihlm_proto.codecs import CODECS, Codec
 from uihlm_proto.errors import InvalidRequestError, UihlmError, UnavailableError
 from uihlm_proto.randomness import Draws, Role, session_key, uniform

@@ -37,7 +37,7 @@ from chi_square import (
     total_variation,
 )
 from fakes import Bench, FakeDrafter, FakeEngine, Logits, contextual, fixed, serving
-from uihlm_device.policies import PolicySettings
+from uihlm_device.rules.policies import PolicySettings
 from uihlm_device.tokens import Origin
 from uihlm_proto.codecs import CODECS
 from uihlm_proto.sampling import Sampling

@@ -19,7 +19,7 @@ from fakes import Bench, FakeDrafter, FakeEngine, contextual, mixed, serving
 from uihlm_basestation.engine import Work
 from uihlm_basestation.server import Address
 from uihlm_device.conversation import Conversation
-from uihlm_device.policies import PolicySettings
+from uihlm_device.rules.policies import PolicySettings
 from uihlm_device.tokens import Origin, TokenRecord
 from uihlm_proto.codecs import CODECS
 from uihlm_proto.randomness import session_key

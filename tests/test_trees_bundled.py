@@ -11,9 +11,9 @@ from tiny_torch import write_tiny_llama
 from uihlm_basestation.engine import Engine
 from uihlm_basestation.llama_engine import LlamaEngine
 from uihlm_basestation.torch_engine import TorchEngine
-from uihlm_device.drafter import TreeDrafter
-from uihlm_device.llama_drafter import LlamaDrafter
-from uihlm_device.torch_drafter import TorchDrafter
+from uihlm_device.drafters.drafter import TreeDrafter
+from uihlm_device.drafters.llama_drafter import LlamaDrafter
+from uihlm_device.drafters.torch_drafter import TorchDrafter
 from uihlm_models import bundled
 from uihlm_models.chat_format import ChatFormat
 from uihlm_models.torch_runtime import AttentionKind, TorchSettings, WeightType, load_torch

@@ -7,15 +7,15 @@ import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from uihlm_device.client import Connection, Contract
 from uihlm_device.decode_settings import DecodeSettings
 from uihlm_device.decoder import Decoder
-from uihlm_device.drafter import Drafter
-from uihlm_device.loading import Drafters, DrafterSettings
-from uihlm_device.policies import Mode, Policy, PolicySettings, policy
-from uihlm_device.risk import Recalibrate, RiskController, RiskPolicy
-from uihlm_device.session import Session
-from uihlm_device.shared_path import SharedPathDrafter
+from uihlm_device.drafters.drafter import Drafter
+from uihlm_device.drafters.loading import Drafters, DrafterSettings
+from uihlm_device.drafters.shared_path import SharedPathDrafter
+from uihlm_device.rules.policies import Mode, Policy, PolicySettings, policy
+from uihlm_device.rules.risk import Recalibrate, RiskController, RiskPolicy
+from uihlm_device.stream.client import Connection, Contract
+from uihlm_device.stream.session import Session
 from uihlm_evaluation.quality.agreement import Agreement
 from uihlm_evaluation.runs.configuration import ClockMode, RunConfig
 from uihlm_evaluation.runs.rows import Row

@@ -15,8 +15,8 @@ from uihlm_cli.errors import SomeSamplesFailed, reported
 from uihlm_cli.options import config_option, decode_options, format_option, model_options, selection_group
 from uihlm_cli.run_settings import llm_name
 from uihlm_device.decode_settings import DecodeSettings
-from uihlm_device.predictor import LearnedFile
-from uihlm_device.uncertainty import Estimator
+from uihlm_device.rules.predictor import LearnedFile
+from uihlm_device.rules.uncertainty import Estimator
 from uihlm_evaluation.calibration.findings import Choice, Findings, document, profile_of, write
 from uihlm_evaluation.calibration.learned import LEARNED, Comparison, compare, train
 from uihlm_evaluation.calibration.profile import Profile, ProfileModel

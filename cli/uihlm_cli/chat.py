@@ -23,7 +23,7 @@ from uihlm_cli.options import (
     rule_options,
 )
 from uihlm_cli.profiles import check_profile
-from uihlm_device.policies import names
+from uihlm_device.rules.policies import names
 from uihlm_evaluation.runs.configuration import ClockMode, RunConfig
 
 # An answer to read may be longer than one to measure.

@@ -13,7 +13,7 @@ import click
 
 from uihlm_cli.option_types import Values
 from uihlm_cli.run_settings import run_config
-from uihlm_device.policies import policy
+from uihlm_device.rules.policies import policy
 from uihlm_evaluation.runs.configuration import RunConfig, Selection
 from uihlm_proto.errors import InvalidRequestError, UihlmError
 

@@ -10,7 +10,7 @@ from uihlm_cli.errors import FAILURES, exit_code
 from uihlm_cli.interrupts import Interrupts
 from uihlm_device.conversation import Conversation
 from uihlm_device.decoder import Decoder
-from uihlm_device.risk import RiskPolicy
+from uihlm_device.rules.risk import RiskPolicy
 from uihlm_proto.randomness import session_key
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from uihlm_device.audit import AuditLedger
-from uihlm_device.session import Cost
+from uihlm_device.stream.session import Cost
 from uihlm_device.tokens import Origin, TokenRecord
 from uihlm_wireless.energy import TokenCounts, energy_saving_ratio, paper_energy, paper_hlm_energy
 from uihlm_wireless.ledger import RoundBill

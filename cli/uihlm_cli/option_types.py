@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from uihlm_device.decode_settings import AUTO
-from uihlm_device.predictor import LearnedFile, PredictorError
+from uihlm_device.rules.predictor import LearnedFile, PredictorError
 from uihlm_evaluation.calibration.learned import LEARNED
 from uihlm_evaluation.calibration.profile import Profile, ProfileError, load_profile
 from uihlm_proto.codecs import canonical_name

@@ -23,9 +23,9 @@ from uihlm_cli.option_types import (
     profile_defaults,
 )
 from uihlm_device.drafting import Decide
-from uihlm_device.importance import Readout
-from uihlm_device.risk import Recalibrate
-from uihlm_device.uncertainty import Estimator
+from uihlm_device.rules.importance import Readout
+from uihlm_device.rules.risk import Recalibrate
+from uihlm_device.rules.uncertainty import Estimator
 from uihlm_evaluation.prompts.datasets import NAMES
 from uihlm_evaluation.runs.configuration import ClockMode, RunConfig
 from uihlm_proto.codecs import CODECS

@@ -6,7 +6,7 @@ import click
 
 from uihlm_cli.assembly import Models
 from uihlm_cli.option_types import Values
-from uihlm_device.predictor import PredictorError
+from uihlm_device.rules.predictor import PredictorError
 from uihlm_evaluation.calibration.profile import Profile
 from uihlm_evaluation.runs.configuration import RunConfig
 from uihlm_models.sources import file_sha256

@@ -9,10 +9,10 @@ import click
 from uihlm_cli.option_types import Values
 from uihlm_device.decode_settings import DecodeSettings
 from uihlm_device.drafting import Decide
-from uihlm_device.importance import Readout
-from uihlm_device.policies import PolicySettings
-from uihlm_device.risk import Recalibrate
-from uihlm_device.uncertainty import Estimator
+from uihlm_device.rules.importance import Readout
+from uihlm_device.rules.policies import PolicySettings
+from uihlm_device.rules.risk import Recalibrate
+from uihlm_device.rules.uncertainty import Estimator
 from uihlm_evaluation.runs.configuration import ClockMode, RunConfig, Selection
 from uihlm_proto.sampling import Sampling
 from uihlm_wireless.channel import RadioLink

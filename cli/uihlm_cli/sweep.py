@@ -26,7 +26,7 @@ from uihlm_cli.options import (
 )
 from uihlm_cli.run_frame import check_resume, chosen_prompts, kept_when_cut_off, output_folder, selection_of
 from uihlm_cli.run_settings import run_config
-from uihlm_device.policies import names
+from uihlm_device.rules.policies import names
 from uihlm_evaluation.prompts.datasets import Dataset
 from uihlm_evaluation.runs.configuration import ClockMode, RunConfig, Selection
 from uihlm_evaluation.sweeps.grid import KNOBS, grid

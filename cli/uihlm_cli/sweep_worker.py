@@ -36,7 +36,7 @@ class SweepWorker:
         """Yield what answers one prompt under the row of a label."""
         from uihlm_cli.assembly import opened_device
         from uihlm_cli.memory import keep_large_blocks
-        from uihlm_device.policies import policy
+        from uihlm_device.rules.policies import policy
         from uihlm_evaluation.runs.runner import Bench, answer
 
         keep_large_blocks()

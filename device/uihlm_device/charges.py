@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from uihlm_device.importance import Importance
-from uihlm_device.policies import Evidence
-from uihlm_device.session import Cost, Verdict
+from uihlm_device.rules.importance import Importance
+from uihlm_device.rules.policies import Evidence
+from uihlm_device.stream.session import Cost, Verdict
 from uihlm_device.tokens import Origin, TokenRecord
 from uihlm_wireless.ledger import RoundBill
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from uihlm_device.audit import AuditLedger
-from uihlm_device.drafter import Drafter
-from uihlm_device.session import Cost, Session, Upload
+from uihlm_device.drafters.drafter import Drafter
+from uihlm_device.stream.session import Cost, Session, Upload
 
 
 @dataclass(slots=True)

@@ -23,13 +23,13 @@ from uihlm_device.charges import NOTHING, Charge, Judged, token_record
 from uihlm_device.conversation import Conversation
 from uihlm_device.decode_settings import DecodeSettings
 from uihlm_device.draft_length import LengthChooser
-from uihlm_device.drafter import Drafter
+from uihlm_device.drafters.drafter import Drafter
 from uihlm_device.drafting import Draft, Drafting, check_decide
 from uihlm_device.flights import Flight
-from uihlm_device.policies import Mode, Policy
-from uihlm_device.session import Session, Upload
+from uihlm_device.rules.policies import Mode, Policy
+from uihlm_device.stream.session import Session, Upload
 from uihlm_device.tokens import Origin, TokenRecord
-from uihlm_device.tree_rounds import tree_rounds
+from uihlm_device.trees.tree_rounds import tree_rounds
 from uihlm_proto.codecs import Codec
 from uihlm_proto.errors import InvalidRequestError, ProtocolError
 from uihlm_wireless.clock import Clock

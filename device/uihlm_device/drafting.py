@@ -19,11 +19,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from uihlm_device.drafter import Drafter, Record, Wants
-from uihlm_device.importance import Importance, Readout, importance
-from uihlm_device.importance import wants as attention_wants
-from uihlm_device.policies import Evidence, Needs, Policy
-from uihlm_device.uncertainty import Estimator, expected_before, uncertainty
+from uihlm_device.drafters.drafter import Drafter, Record, Wants
+from uihlm_device.rules.importance import Importance, Readout, importance
+from uihlm_device.rules.importance import wants as attention_wants
+from uihlm_device.rules.policies import Evidence, Needs, Policy
+from uihlm_device.rules.uncertainty import Estimator, expected_before, uncertainty
 from uihlm_proto.codecs import Codec, CodedDraft, Judge
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_proto.randomness import Role, uniform, words

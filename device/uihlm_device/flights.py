@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from uihlm_device.drafting import Draft
-from uihlm_device.session import Verdict
+from uihlm_device.stream.session import Verdict
 from uihlm_proto.errors import ProtocolError
 
 

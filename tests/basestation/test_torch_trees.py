@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from engine_trees import random_forwards, random_tree
 
+from engine_trees import random_forwards, random_tree
 from tiny_torch import VOCABULARY_SIZE, write_tiny_llama
 from uihlm_basestation.engine import Work
 from uihlm_basestation.torch_engine import TorchEngine

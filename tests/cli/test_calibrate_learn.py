@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from fake_pair import STOP, V, chatty, installed
 from fakes import FakeDrafter, FakeEngine
 from uihlm_cli.device import main
-from uihlm_device.predictor import LearnedFile
+from uihlm_device.rules.predictor import LearnedFile
 from uihlm_evaluation.calibration.profile import load_profile
 
 PROMPTS = [

@@ -17,7 +17,7 @@ from fake_pair import AsciiTokenizer, V, Weights, chatty, installed
 from fakes import mixed, serving
 from uihlm_cli import assembly
 from uihlm_cli.device import main
-from uihlm_device.policies import names
+from uihlm_device.rules.policies import names
 from uihlm_device.tokens import Origin
 from uihlm_evaluation.quality.metrics import TextScore
 from uihlm_evaluation.runs.configuration import DEFAULT_POLICIES

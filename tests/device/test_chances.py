@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from uihlm_device.chances import CANDIDATES, Chances
+from uihlm_device.trees.chances import CANDIDATES, Chances
 
 
 def noted(tau: float, missed: float, draws: int = 3000) -> Chances:

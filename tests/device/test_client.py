@@ -11,9 +11,9 @@ import pytest
 
 from fakes import FakeEngine, contextual, fixed, serving, vocabulary
 from stations import GatedEngine, Station, eventually, one_hot_payload, standing
-from uihlm_device.client import Connection, Contract
-from uihlm_device.session import Upload
-from uihlm_device.statuses import ERROR
+from uihlm_device.stream.client import Connection, Contract
+from uihlm_device.stream.session import Upload
+from uihlm_device.stream.statuses import ERROR
 from uihlm_proto.codecs import codec
 from uihlm_proto.errors import (
     ExhaustedError,

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from tiny_torch import VOCABULARY_SIZE, write_tiny_llama
-from uihlm_device.drafter import TreeDrafter
-from uihlm_device.llama_drafter import LlamaDrafter
-from uihlm_device.torch_drafter import TorchDrafter
+from uihlm_device.drafters.drafter import TreeDrafter
+from uihlm_device.drafters.llama_drafter import LlamaDrafter
+from uihlm_device.drafters.torch_drafter import TorchDrafter
 from uihlm_models import bundled
 from uihlm_models.errors import ModelError
 from uihlm_models.torch_runtime import AttentionKind, TorchSettings, WeightType, load_torch

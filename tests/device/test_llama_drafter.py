@@ -10,8 +10,8 @@ import logging
 import numpy as np
 import pytest
 
-from uihlm_device.drafter import Wants
-from uihlm_device.llama_drafter import LlamaDrafter
+from uihlm_device.drafters.drafter import Wants
+from uihlm_device.drafters.llama_drafter import LlamaDrafter
 from uihlm_models import bundled
 from uihlm_models.errors import ModelError
 from uihlm_models.llama_runtime import KvType
@@ -119,7 +119,7 @@ def test_attention_is_by_position_after_rollbacks(tapped, reference):
 
 def test_attention_is_caught_across_every_change_of_graph(tapped, caplog):
     """From 240 to 270 positions the padded number of cells changes; prefills of other lengths rebuild the graph too."""
-    with caplog.at_level(logging.DEBUG, logger="uihlm_device.llama_drafter"):
+    with caplog.at_level(logging.DEBUG, logger="uihlm_device.drafters.llama_drafter"):
         tapped.forward(0, random_ids(np.random.default_rng(3), 240), ATTENTION)
         for n in range(240, 270):
             assert tapped.forward(n, [5], ATTENTION if n % 2 else Wants()).logits.size
@@ -149,7 +149,7 @@ def test_stale_addresses_are_noticed_and_the_batch_runs_again(tapped, caplog):
     finally:
         del tap.answer
     tap._answers[seen[-1]] = False  # what a rebuilt graph at other addresses would leave
-    with caplog.at_level(logging.DEBUG, logger="uihlm_device.llama_drafter"):
+    with caplog.at_level(logging.DEBUG, logger="uihlm_device.drafters.llama_drafter"):
         row = tapped.forward(20, [5], ATTENTION).attention
     assert "again" in caplog.text
     np.testing.assert_allclose(row, expected, atol=1e-5)
@@ -219,7 +219,7 @@ def test_every_layer_at_once_is_each_layer_watched_alone(tapped, caplog):
     ids = random_ids(np.random.default_rng(10), 30)
     everything = Wants(attention=True, attention_layers=True)
     tapped.forward(0, ids[:-1])
-    with caplog.at_level(logging.DEBUG, logger="uihlm_device.llama_drafter"):
+    with caplog.at_level(logging.DEBUG, logger="uihlm_device.drafters.llama_drafter"):
         record = tapped.forward(29, ids[-1:], everything)
         layers, row = record.attention_layers, record.attention.copy()
         assert layers.shape == (tapped.n_layer, tapped.n_head, 30)
@@ -255,7 +255,7 @@ def test_one_stale_layer_of_all_is_noticed(tapped, caplog):
     finally:
         del tap.answer
     tap._answers[seen[len(seen) // 2]] = False
-    with caplog.at_level(logging.DEBUG, logger="uihlm_device.llama_drafter"):
+    with caplog.at_level(logging.DEBUG, logger="uihlm_device.drafters.llama_drafter"):
         np.testing.assert_array_equal(tapped.forward(20, [5], everything).attention_layers, expected)
     assert "again" in caplog.text
 

@@ -4,8 +4,8 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from uihlm_device import policies
-from uihlm_device.policies import ENTRY_POINT_GROUP, Evidence, Mode, Needs, PolicySettings, Rule, names, policy
+from uihlm_device.rules import policies
+from uihlm_device.rules.policies import ENTRY_POINT_GROUP, Evidence, Mode, Needs, PolicySettings, Rule, names, policy
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_proto.randomness import Role, session_key, uniform
 

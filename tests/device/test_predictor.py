@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from fakes import Bench, FakeDrafter, FakeEngine, contextual, mixed, serving
-from uihlm_device.policies import Evidence, Needs, PolicySettings, policy
-from uihlm_device.predictor import LearnedFile, Origin, Predictor, PredictorError
+from uihlm_device.rules.policies import Evidence, Needs, PolicySettings, policy
+from uihlm_device.rules.predictor import LearnedFile, Origin, Predictor, PredictorError
 from uihlm_device.tokens import Origin as Wrote
 from uihlm_proto.errors import InvalidRequestError
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from fakes import Bench, FakeDrafter, FakeEngine, contextual, mixed, serving
 from uihlm_device.conversation import Conversation
-from uihlm_device.policies import PolicySettings, policy
-from uihlm_device.risk import GAIN, RiskController, RiskPolicy
+from uihlm_device.rules.policies import PolicySettings, policy
+from uihlm_device.rules.risk import GAIN, RiskController, RiskPolicy
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_proto.randomness import session_key
 

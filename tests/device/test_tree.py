@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from uihlm_device.tree import ROOT, Candidates, Place, Tree, best_of
+from uihlm_device.trees.tree import ROOT, Candidates, Place, Tree, best_of
 from uihlm_proto.randomness import Role, exponentials, session_key, words
 from uihlm_proto.sampling import race
 

@@ -10,7 +10,7 @@ from scipy.integrate import quad
 from scipy.optimize import brentq
 from scipy.stats import binom
 
-from uihlm_device.uncertainty import (
+from uihlm_device.rules.uncertainty import (
     MIDPOINTS,
     SAMPLES,
     Estimator,

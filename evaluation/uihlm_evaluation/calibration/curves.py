@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from uihlm_device.importance import Readout
-from uihlm_device.loading import default_layer
+from uihlm_device.drafters.loading import default_layer
+from uihlm_device.rules.importance import Readout
 from uihlm_evaluation.calibration.law import correlation
 from uihlm_evaluation.calibration.layers import KS
 from uihlm_evaluation.calibration.resampling import FloatArray, Resampler

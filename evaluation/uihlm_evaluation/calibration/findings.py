@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from uihlm_device.importance import Readout
+from uihlm_device.rules.importance import Readout
 from uihlm_evaluation.calibration.curves import Curve, LayerChoice, choose_layer, curves
 from uihlm_evaluation.calibration.law import Law, fit
 from uihlm_evaluation.calibration.profile import Profile, ProfileModel

@@ -1,4 +1,4 @@
-"""How important every layer finds a draft token: `uihlm_device.importance` over all layers, readings and γ at once.
+"""How important every layer finds a draft token: `uihlm_device.rules.importance` over all layers, readings and γ at once.
 
     count[l, A, γ] = how many weights of layer l in reading A exceed max(A) − γ·std(A)
 
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from uihlm_device.drafter import Float32Array
-from uihlm_device.importance import Readout, preceding
+from uihlm_device.drafters.drafter import Float32Array
+from uihlm_device.rules.importance import Readout, preceding
 
 READOUTS = (Readout.HEADS, Readout.MEAN, Readout.MAX)
 GAMMAS = (0.5, 1.0, 1.5)

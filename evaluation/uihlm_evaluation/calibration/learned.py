@@ -3,7 +3,7 @@
     β̂ = σ(c + Σ_j v_j·(P·h)_j + w_u·u + w_uu·u² + w_x·x_d)        v, w: logistic regression on β, ridge on v and w
 
 P are the first principal components of the standardised hidden states; P and v fold into one number a hidden unit
-(`uihlm_device.predictor`). Prompts are dealt into folds, and every token is scored by weights fitted without its prompt:
+(`uihlm_device.rules.predictor`). Prompts are dealt into folds, and every token is scored by weights fitted without its prompt:
 tokens of one answer are alike, so a split by token would reward remembering prompts. The verdict is one comparison, fixed
 before looking: rejection caught at one upload rate, against u. The intervals resample prompts and leave out the spread of
 the training.
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from uihlm_device.predictor import Origin, Predictor
+from uihlm_device.rules.predictor import Origin, Predictor
 from uihlm_evaluation.calibration.capture import captured, gain
 from uihlm_evaluation.calibration.resampling import FloatArray
 from uihlm_evaluation.calibration.trace import Trace, TraceError

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from uihlm_device.importance import Readout
+from uihlm_device.rules.importance import Readout
 from uihlm_evaluation.calibration.curves import PAPER_UPLOAD_RATES
 from uihlm_evaluation.calibration.findings import Findings
 from uihlm_evaluation.calibration.profile import Profile

@@ -19,7 +19,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from uihlm_device.uncertainty import Estimator
+from uihlm_device.rules.uncertainty import Estimator
 from uihlm_evaluation.calibration.layers import GAMMAS, READOUTS
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_proto.sampling import Sampling

@@ -59,7 +59,7 @@ def drafter_tokenizer(folder: RunFolder) -> Tokenizer:
     Raises:
         ModelError: if its weights are not to be had.
     """
-    from uihlm_device.loading import Drafters, DrafterSettings
+    from uihlm_device.drafters.loading import Drafters, DrafterSettings
     from uihlm_models.presets import Role
     from uihlm_models.sources import resolve
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from uihlm_device.decode_settings import DecodeSettings
-from uihlm_device.policies import PolicySettings
+from uihlm_device.rules.policies import PolicySettings
 from uihlm_evaluation.runs.rows import Row
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_proto.sampling import Sampling

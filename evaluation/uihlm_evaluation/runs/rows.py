@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from uihlm_device.policies import Needs, PolicySettings, policy
+from uihlm_device.rules.policies import Needs, PolicySettings, policy
 
 # Which knob a policy reads, and how a label shows it.
 _SYMBOLS = {"k": "k", "gamma": "γ", "theta_u": "θ_u", "theta_c": "θ_c", "rate": "rate"}

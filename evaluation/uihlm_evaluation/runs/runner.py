@@ -19,8 +19,8 @@ from pathlib import Path
 from uihlm_device.audit import AuditLedger
 from uihlm_device.conversation import Conversation
 from uihlm_device.decoder import Decoder
-from uihlm_device.risk import RiskPolicy
-from uihlm_device.session import Cost
+from uihlm_device.rules.risk import RiskPolicy
+from uihlm_device.stream.session import Cost
 from uihlm_device.tokens import Origin, TokenRecord
 from uihlm_evaluation.prompts.datasets import Dataset, Example
 from uihlm_evaluation.quality.agreement import Agreement, mean_tv

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from uihlm_device.policies import Mode, Needs, policy
+from uihlm_device.rules.policies import Mode, Needs, policy
 from uihlm_device.tokens import TokenRecord
 from uihlm_evaluation.prompts.datasets import Example
 from uihlm_evaluation.runs.rows import Row

@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from uihlm_device.policies import PolicySettings
+from uihlm_device.rules.policies import PolicySettings
 from uihlm_evaluation.runs.configuration import RunConfig
 from uihlm_evaluation.runs.rows import Row, described
 from uihlm_proto.errors import InvalidRequestError

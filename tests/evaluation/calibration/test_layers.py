@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from uihlm_device.importance import importance
+from uihlm_device.rules.importance import importance
 from uihlm_evaluation.calibration.layers import GAMMAS, READOUTS, layer_statistics
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from synthetic_trace import lawful
 from uihlm_device.decode_settings import DecodeSettings
-from uihlm_device.uncertainty import Estimator
+from uihlm_device.rules.uncertainty import Estimator
 from uihlm_evaluation.calibration.findings import Choice, Findings, document, profile_of
 from uihlm_evaluation.calibration.profile import Profile, ProfileError, ProfileModel, load_profile
 from uihlm_evaluation.calibration.thresholds import Threshold

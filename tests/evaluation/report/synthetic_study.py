@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from uihlm_device.policies import PolicySettings
+from uihlm_device.rules.policies import PolicySettings
 from uihlm_evaluation.quality.bootstrap import mean_interval
 from uihlm_evaluation.report.folder import NUMBERS, Rounds, RunFolder
 from uihlm_evaluation.report.table_one import table_one

@@ -12,8 +12,8 @@ import fakes
 from fakes import FakeDrafter, FakeEngine, contextual, mixed, serving
 from same_runs import contents, lines, unlike
 from uihlm_device.decode_settings import DecodeSettings
-from uihlm_device.policies import PolicySettings, policy
-from uihlm_device.risk import Recalibrate, RiskController, RiskPolicy
+from uihlm_device.rules.policies import PolicySettings, policy
+from uihlm_device.rules.risk import Recalibrate, RiskController, RiskPolicy
 from uihlm_evaluation.prompts.datasets import Dataset, Example
 from uihlm_evaluation.runs.configuration import RunConfig
 from uihlm_evaluation.runs.outcome import ModelFacts, conclude

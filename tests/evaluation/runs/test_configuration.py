@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from uihlm_device.policies import PolicySettings
-from uihlm_device.predictor import LearnedFile
+from uihlm_device.rules.policies import PolicySettings
+from uihlm_device.rules.predictor import LearnedFile
 from uihlm_evaluation.runs.configuration import DEFAULT_POLICIES, RunConfig, Selection, differences
 from uihlm_evaluation.runs.rows import Row
 from uihlm_proto.errors import InvalidRequestError

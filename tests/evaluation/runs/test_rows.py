@@ -1,6 +1,6 @@
 """Rows of a table: labels tell rows apart, and a row owns the knobs its policy reads."""
 
-from uihlm_device.policies import PolicySettings
+from uihlm_device.rules.policies import PolicySettings
 from uihlm_evaluation.runs.configuration import RunConfig
 from uihlm_evaluation.runs.rows import Row, described
 

@@ -15,7 +15,7 @@ import pytest
 import fakes
 from fakes import FakeDrafter, FakeEngine, contextual, mixed, serving
 from uihlm_device.decode_settings import DecodeSettings
-from uihlm_device.policies import PolicySettings
+from uihlm_device.rules.policies import PolicySettings
 from uihlm_device.tokens import TokenRecord
 from uihlm_evaluation.prompts.datasets import Example
 from uihlm_evaluation.runs.configuration import RunConfig, Selection

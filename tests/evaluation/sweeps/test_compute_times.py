@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from sweep_workers import sample
-from uihlm_device.policies import PolicySettings
+from uihlm_device.rules.policies import PolicySettings
 from uihlm_device.tokens import Origin, TokenRecord
 from uihlm_evaluation.prompts.datasets import Example
 from uihlm_evaluation.runs.rows import Row

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from uihlm_device.policies import PolicySettings
+from uihlm_device.rules.policies import PolicySettings
 from uihlm_evaluation.report.folder import Rounds
 from uihlm_evaluation.runs.rows import Row
 from uihlm_evaluation.sweeps.controls import matched_controls

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from uihlm_device.policies import PolicySettings
+from uihlm_device.rules.policies import PolicySettings
 from uihlm_evaluation.report.table_one import table_one
 from uihlm_evaluation.runs.configuration import RunConfig
 from uihlm_evaluation.sweeps.grid import grid, in_walking_order

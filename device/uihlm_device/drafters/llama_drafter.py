@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from uihlm_device.attention_tap import AttentionTap
-from uihlm_device.drafter import Record, Wants
-from uihlm_device.llama_branches import LlamaBranches
+from uihlm_device.drafters.attention_tap import AttentionTap
+from uihlm_device.drafters.drafter import Record, Wants
+from uihlm_device.drafters.llama_branches import LlamaBranches
 from uihlm_models.errors import ModelError
 from uihlm_models.llama_pool import LlamaPool
 from uihlm_models.llama_runtime import KvType, LlamaRuntime, RuntimeSettings
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 class LlamaDrafter:
-    """A small model in a GGUF file, with a key-value cache for one sequence (`uihlm_device.drafter.Drafter`).
+    """A small model in a GGUF file, with a key-value cache for one sequence (`uihlm_device.drafters.drafter.Drafter`).
 
     Attributes:
         tokenizer: the model's; valid until `close`.

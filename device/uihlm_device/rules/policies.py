@@ -25,8 +25,8 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Protocol
 
-from uihlm_device.drafter import Float32Array
-from uihlm_device.predictor import LearnedFile
+from uihlm_device.drafters.drafter import Float32Array
+from uihlm_device.rules.predictor import LearnedFile
 from uihlm_proto.errors import InvalidRequestError
 
 ENTRY_POINT_GROUP = "uihlm.policies"

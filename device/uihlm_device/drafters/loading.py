@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from uihlm_device.drafter import Drafter
-from uihlm_device.importance import Readout
-from uihlm_device.policies import Needs, Policy
+from uihlm_device.drafters.drafter import Drafter
+from uihlm_device.rules.importance import Readout
+from uihlm_device.rules.policies import Needs, Policy
 from uihlm_models.errors import ModelError
 from uihlm_models.sources import Kind, ModelSource
 from uihlm_models.tokenizer import Tokenizer
@@ -89,7 +89,7 @@ class Drafters:
         return self._loaded[kind]
 
     def _load_llama(self, kind: _Kind) -> Drafter:
-        from uihlm_device.llama_drafter import LlamaDrafter
+        from uihlm_device.drafters.llama_drafter import LlamaDrafter
 
         settings = self._settings
         drafter = LlamaDrafter(
@@ -106,7 +106,7 @@ class Drafters:
         return drafter
 
     def _load_torch(self, kind: _Kind) -> Drafter:
-        from uihlm_device.torch_drafter import TorchDrafter
+        from uihlm_device.drafters.torch_drafter import TorchDrafter
 
         model = self._torch_model(eager=kind.attention)
         return TorchDrafter(

@@ -19,9 +19,9 @@ from typing import Any, TypeVar
 
 import grpc
 
-from uihlm_device.messages import cost_of, upload_message, verdict_of
-from uihlm_device.session import Cost, Upload, Verdict
-from uihlm_device.statuses import domain_error
+from uihlm_device.stream.messages import cost_of, upload_message, verdict_of
+from uihlm_device.stream.session import Cost, Upload, Verdict
+from uihlm_device.stream.statuses import domain_error
 from uihlm_proto.codecs import Codec
 from uihlm_proto.errors import ProtocolError, UnavailableError
 from uihlm_proto.limits import PROTOCOL_VERSION, max_request_bytes, max_response_bytes
@@ -145,7 +145,7 @@ class Connection:
 
 
 class RemoteSession:
-    """One stream of `VerificationService.Verify`; implements `uihlm_device.session.Session`."""
+    """One stream of `VerificationService.Verify`; implements `uihlm_device.stream.session.Session`."""
 
     def __init__(self, connection: Connection, stub: pb_grpc.VerificationServiceStub, contract: Contract) -> None:
         self._connection = connection

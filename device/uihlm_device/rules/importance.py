@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from uihlm_device.drafter import Wants
+from uihlm_device.drafters.drafter import Wants
 
 Float32Array = npt.NDArray[np.float32]
 

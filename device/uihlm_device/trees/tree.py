@@ -39,7 +39,7 @@ class Candidates:
     Attributes:
         tokens: best first.
         x: the drafter's probability of each.
-        chances: that the LLM draws it (uihlm_device/chances.py).
+        chances: that the LLM draws it (uihlm_device/trees/chances.py).
         scores: log s of each.
     """
 

@@ -1,6 +1,6 @@
 """Answers written by trees of drafts under codec `coupled` (`--tree N`): one upload, one forward of the LLM, several tokens.
 
-    grow      the N likeliest drafts (uihlm_device/tree.py), in as many calls of the drafter as the tree is deep, about
+    grow      the N likeliest drafts (uihlm_device/trees/tree.py), in as many calls of the drafter as the tree is deep, about
     ask       their ids and parents, with what the base station has not seen
     commit    the path that the LLM's own draws walked, and the draw that left the tree
     settle    the drafter's cache to that path: no token of it is run twice
@@ -17,15 +17,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from uihlm_device.chances import CANDIDATES, Chances
 from uihlm_device.charges import NOTHING, Charge, Judged, token_record
 from uihlm_device.conversation import Conversation
 from uihlm_device.decode_settings import DecodeSettings
-from uihlm_device.drafter import Drafter, Float32Array, TreeDrafter
-from uihlm_device.policies import Evidence, Mode, Policy, known
-from uihlm_device.session import Session, Upload, Verdict
+from uihlm_device.drafters.drafter import Drafter, Float32Array, TreeDrafter
+from uihlm_device.rules.policies import Evidence, Mode, Policy, known
+from uihlm_device.stream.session import Session, Upload, Verdict
 from uihlm_device.tokens import Origin, TokenRecord
-from uihlm_device.tree import ROOT, Candidates, FloatArray, Place, Tree, best_of
+from uihlm_device.trees.chances import CANDIDATES, Chances
+from uihlm_device.trees.tree import ROOT, Candidates, FloatArray, Place, Tree, best_of
 from uihlm_proto.codecs import Codec, Judge
 from uihlm_proto.codecs.ids import encode_id
 from uihlm_proto.errors import InvalidRequestError, ProtocolError
@@ -72,7 +72,7 @@ class TreeRounds:
         rounds: uploads made.
         drafter_calls: batches that the drafter ran, that after the last committed id included.
         drafter_nodes: positions it ran in them.
-        expected: Σ E of the trees sent (uihlm_device/tree.py), to be held against the tokens that came.
+        expected: Σ E of the trees sent (uihlm_device/trees/tree.py), to be held against the tokens that came.
     """
 
     def __init__(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from uihlm_device.drafter import Float32Array, Record, Wants, check_branches
+from uihlm_device.drafters.drafter import Float32Array, Record, Wants, check_branches
 from uihlm_models.errors import ModelError
 from uihlm_models.torch_runtime import AttentionKind, TorchModel
 from uihlm_models.torch_tree import keep_path, run_tree
@@ -62,7 +62,7 @@ def _normalised(rows: Float32Array) -> Float32Array:
 
 
 class TorchDrafter:
-    """A small model in Torch, with a key-value cache for one sequence (`uihlm_device.drafter.Drafter`).
+    """A small model in Torch, with a key-value cache for one sequence (`uihlm_device.drafters.drafter.Drafter`).
 
     Hooks are set for a forward that asks for extras and taken off after it, so that one that does not pays nothing.
 

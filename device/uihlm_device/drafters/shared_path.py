@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from uihlm_device.drafter import Drafter, Record, Wants
+from uihlm_device.drafters.drafter import Drafter, Record, Wants
 from uihlm_proto.errors import InvalidRequestError
 
 
 class SharedPathDrafter:
-    """Wraps a drafter (`uihlm_device.drafter.Drafter`); its records are copies that stay valid.
+    """Wraps a drafter (`uihlm_device.drafters.drafter.Drafter`); its records are copies that stay valid.
 
     Attributes:
         vocabulary_size, fingerprint, stop_ids, max_context: the drafter's.

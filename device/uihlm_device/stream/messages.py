@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from uihlm_device.session import Cost, Upload, Verdict
+from uihlm_device.stream.session import Cost, Upload, Verdict
 from uihlm_proto.v1 import verification_pb2 as pb
 
 

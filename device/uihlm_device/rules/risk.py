@@ -21,7 +21,7 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from uihlm_device.policies import Evidence, Mode, Needs, Policy
+from uihlm_device.rules.policies import Evidence, Mode, Needs, Policy
 from uihlm_proto.errors import InvalidRequestError
 
 # How far θ_u moves for an answer of full length that was all risk: an answer that misses the budget by 0.1 moves it by 0.05.

@@ -2,7 +2,7 @@
 
     c_m = h · s_m^(1/τ) / Σ_j s_j^(1/τ)
 
-s_m the race's scores (uihlm_device/tree.py), h the share of draws that are among the candidates at all, τ how far apart
+s_m the race's scores (uihlm_device/trees/tree.py), h the share of draws that are among the candidates at all, τ how far apart
 the two races run: with τ → 0 the best candidate always wins. h, τ and the chances by rank alone (`usual`) are learnt from
 the rounds, and start from what the bundled pair gave at T_s = 0.6 (2,271 draws of LLM text): there τ = 1.4 gives a draw
 1.23 nats, its rank alone 1.41.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from uihlm_device.drafter import Float32Array, check_branches
+from uihlm_device.drafters.drafter import Float32Array, check_branches
 from uihlm_models.llama_pool import LlamaPool
 
 _TRUNK = 0

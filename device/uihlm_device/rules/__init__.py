@@ -1,0 +1,1 @@
+"""Which drafts are uploaded, and what the rules look at."""

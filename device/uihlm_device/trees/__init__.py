@@ -1,0 +1,1 @@
+"""Draft trees: their shape, their chances, and the rounds that send them."""
