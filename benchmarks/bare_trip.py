@@ -19,7 +19,7 @@ from typing import Any
 import grpc
 import numpy as np
 
-from uihlm_basestation.engine import Engine, Work
+from uihlm_basestation.engines.engine import Engine, Work
 from uihlm_basestation.verification import judge_coupled, judge_residual
 from uihlm_proto.codecs import Codec, Judge
 from uihlm_proto.randomness import Role, words

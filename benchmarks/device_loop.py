@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.spread import Spread
-from uihlm_cli.memory import keep_large_blocks
+from uihlm_cli.runs.memory import keep_large_blocks
 from uihlm_device.conversation import Conversation
 from uihlm_device.decode_settings import DecodeSettings
 from uihlm_device.decoder import Decoder

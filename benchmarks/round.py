@@ -20,9 +20,9 @@ import numpy.typing as npt
 
 from benchmarks.bare_trip import BareTrip
 from benchmarks.spread import Spread
-from uihlm_basestation.loading import EngineSettings, load_engine
+from uihlm_basestation.engines.loading import EngineSettings, load_engine
 from uihlm_basestation.local import local_basestation
-from uihlm_cli.memory import keep_large_blocks
+from uihlm_cli.runs.memory import keep_large_blocks
 from uihlm_device.stream.client import Connection, Contract
 from uihlm_device.stream.session import Upload
 from uihlm_models.presets import Role

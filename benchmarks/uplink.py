@@ -22,10 +22,10 @@ from pathlib import Path
 
 import numpy as np
 
-from uihlm_basestation.engine import Work
-from uihlm_basestation.loading import EngineSettings, load_engine
+from uihlm_basestation.engines.engine import Work
+from uihlm_basestation.engines.loading import EngineSettings, load_engine
 from uihlm_basestation.local import local_basestation
-from uihlm_cli.memory import keep_large_blocks
+from uihlm_cli.runs.memory import keep_large_blocks
 from uihlm_device.conversation import Conversation
 from uihlm_device.decode_settings import DecodeSettings
 from uihlm_device.decoder import Decoder

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from uihlm_basestation.engine import Engine, Work
-from uihlm_basestation.trees import branches
+from uihlm_basestation.engines.engine import Engine, Work
+from uihlm_basestation.engines.trees import branches
 
 Rows = np.ndarray
 # rows of a prefill from nothing: (ids, rows) → [rows, V]

@@ -106,5 +106,5 @@ def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Weights:
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setattr(assembly, "resolve", weights.resolve)
     monkeypatch.setattr(assembly, "Drafters", weights.drafters)
-    monkeypatch.setattr("uihlm_basestation.loading.load_engine", weights.engine)
+    monkeypatch.setattr("uihlm_basestation.engines.loading.load_engine", weights.engine)
     return weights

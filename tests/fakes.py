@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from uihlm_basestation.engine import Work
+from uihlm_basestation.engines.engine import Work
 from uihlm_basestation.local import local_basestation as serving
 from uihlm_basestation.server import Address
 from uihlm_device.conversation import Conversation

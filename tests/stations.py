@@ -14,7 +14,7 @@ import grpc
 import numpy as np
 
 from fakes import FakeEngine, Logits
-from uihlm_basestation.engine import Engine, Work
+from uihlm_basestation.engines.engine import Engine, Work
 from uihlm_basestation.server import Address, BaseStation
 from uihlm_proto.limits import PROTOCOL_VERSION
 from uihlm_proto.randomness import session_key

@@ -18,7 +18,7 @@ import pytest
 
 from fakes import Bench, FakeDrafter, FakeEngine, contextual, mixed, serving
 from uihlm_basestation import session as basestation_session
-from uihlm_basestation.engine import Work
+from uihlm_basestation.engines.engine import Work
 from uihlm_basestation.verification import draw_alone, verify_chain
 from uihlm_device.conversation import Conversation
 from uihlm_device.drafters.drafter import Wants

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from fakes import Bench, FakeDrafter, FakeEngine, contextual, mixed, serving
-from uihlm_basestation.engine import Work
+from uihlm_basestation.engines.engine import Work
 from uihlm_basestation.server import Address
 from uihlm_device.conversation import Conversation
 from uihlm_device.rules.policies import PolicySettings

@@ -8,9 +8,9 @@ import pytest
 
 from fakes import Bench, serving
 from tiny_torch import write_tiny_llama
-from uihlm_basestation.engine import Engine
-from uihlm_basestation.llama_engine import LlamaEngine
-from uihlm_basestation.torch_engine import TorchEngine
+from uihlm_basestation.engines.engine import Engine
+from uihlm_basestation.engines.llama_engine import LlamaEngine
+from uihlm_basestation.engines.torch_engine import TorchEngine
 from uihlm_device.drafters.drafter import TreeDrafter
 from uihlm_device.drafters.llama_drafter import LlamaDrafter
 from uihlm_device.drafters.torch_drafter import TorchDrafter

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from uihlm_basestation.engine import Engine, Work
+from uihlm_basestation.engines.engine import Engine, Work
 
 log = logging.getLogger(__name__)
 

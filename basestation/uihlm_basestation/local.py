@@ -7,7 +7,7 @@ import contextlib
 import threading
 from collections.abc import Iterator
 
-from uihlm_basestation.engine import Engine
+from uihlm_basestation.engines.engine import Engine
 from uihlm_basestation.server import Address, BaseStation
 
 

@@ -11,7 +11,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from uihlm_basestation.batcher import Batcher
-from uihlm_basestation.engine import Engine
+from uihlm_basestation.engines.engine import Engine
 from uihlm_basestation.servicer import VerificationServicer
 from uihlm_proto.errors import UnavailableError
 from uihlm_proto.limits import max_request_bytes, max_response_bytes

@@ -14,7 +14,7 @@ import grpc
 import numpy as np
 
 from uihlm_basestation.batcher import Batcher
-from uihlm_basestation.engine import Engine, Work
+from uihlm_basestation.engines.engine import Engine, Work
 from uihlm_basestation.session import Session
 from uihlm_proto.errors import (
     ExhaustedError,

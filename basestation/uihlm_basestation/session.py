@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from uihlm_basestation.audits import check_kind, skipped_risk
 from uihlm_basestation.batcher import Batcher, Forwarded
-from uihlm_basestation.engine import Engine, Work
-from uihlm_basestation.trees import ROOT, check_parents, check_siblings, depths
+from uihlm_basestation.engines.engine import Engine, Work
+from uihlm_basestation.engines.trees import ROOT, check_parents, check_siblings, depths
 from uihlm_basestation.verification import draw_alone, earns_bonus, prepare, verify_chain, verify_tree
 from uihlm_proto.codecs import Codec, Judge, codec
 from uihlm_proto.errors import InvalidRequestError, MismatchError, ProtocolError

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from uihlm_basestation.trees import ROOT, children
+from uihlm_basestation.engines.trees import ROOT, children
 from uihlm_proto.codecs import Judge, ReceivedDraft
 from uihlm_proto.randomness import Draws, Role
 from uihlm_proto.sampling import draw, race
@@ -165,7 +165,7 @@ def verify_tree(
 
     Args:
         ids: the tree's tokens; no two children of a node hold one token.
-        parents: index of each node's parent, −1 for a root (uihlm_basestation.trees).
+        parents: index of each node's parent, −1 for a root (uihlm_basestation.engines.trees).
         y_at: y_at(i) is the LLM's distribution `[V]` after node i, y_at(−1) the one that the roots were drafted for.
         draws: of the session's key.
         first_position: absolute position of the roots.

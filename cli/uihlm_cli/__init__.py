@@ -2,7 +2,7 @@
 
 import os
 
-from uihlm_cli.memory import keep_large_blocks
+from uihlm_cli.runs.memory import keep_large_blocks
 
 # gRPC's C core logs connections that end as they should; it reads this once, when it is first imported.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")

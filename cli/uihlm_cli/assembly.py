@@ -150,10 +150,10 @@ def opened_device(
 
 @contextlib.contextmanager
 def _local(models: Models, config: RunConfig, shared_paths: bool) -> Iterator[str]:
-    from uihlm_basestation.engine import Engine
-    from uihlm_basestation.loading import EngineSettings, load_engine
+    from uihlm_basestation.engines.engine import Engine
+    from uihlm_basestation.engines.loading import EngineSettings, load_engine
+    from uihlm_basestation.engines.shared_path import SharedPathEngine
     from uihlm_basestation.local import local_basestation
-    from uihlm_basestation.shared_path import SharedPathEngine
 
     assert models.llm is not None, "settings without a server name an LLM"
     engine: Engine = load_engine(models.llm, EngineSettings(backend=config.backend, threads=config.threads))

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from uihlm_basestation.loading import EngineSettings, load_engine
+from uihlm_basestation.engines.loading import EngineSettings, load_engine
 from uihlm_basestation.server import Address, serve
 from uihlm_cli.errors import reported
 from uihlm_models.presets import Role

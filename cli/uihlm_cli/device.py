@@ -9,12 +9,15 @@ import click
 
 # Modules are imported when their command is run, so that `--help` stays quick.
 _COMMANDS = {
-    "chat": ("uihlm_cli.chat", "Talk to the split model; every token shows who wrote it."),
-    "calibrate": ("uihlm_cli.calibrate", "Measure a pair: the law of its uncertainty, thresholds, and a profile."),
-    "eval": ("uihlm_cli.evaluate", "Run policies over a data set and write a results folder."),
-    "sweep": ("uihlm_cli.sweep", "Run a grid of policies and knobs: the paper's Table I, or your own."),
-    "rebill": ("uihlm_cli.rebill", "Price a saved run on another link, without running a model."),
-    "report": ("uihlm_cli.report", "Turn a saved run into figures, or print the paper's table beside the model's."),
+    "chat": ("uihlm_cli.chat.command", "Talk to the split model; every token shows who wrote it."),
+    "calibrate": ("uihlm_cli.runs.calibrate", "Measure a pair: the law of its uncertainty, thresholds, and a profile."),
+    "eval": ("uihlm_cli.runs.evaluate", "Run policies over a data set and write a results folder."),
+    "sweep": ("uihlm_cli.runs.sweep", "Run a grid of policies and knobs: the paper's Table I, or your own."),
+    "rebill": ("uihlm_cli.runs.rebill", "Price a saved run on another link, without running a model."),
+    "report": (
+        "uihlm_cli.runs.report",
+        "Turn a saved run into figures, or print the paper's table beside the model's.",
+    ),
 }
 
 

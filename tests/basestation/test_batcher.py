@@ -10,7 +10,7 @@ import pytest
 from fakes import FakeEngine, contextual
 from stations import GatedEngine
 from uihlm_basestation.batcher import Batcher
-from uihlm_basestation.engine import Work
+from uihlm_basestation.engines.engine import Work
 
 V = 8
 LOGITS = contextual(V, salt=4)

@@ -116,6 +116,6 @@ def test_group_help_imports_no_command():
     code = (
         "from click.testing import CliRunner\nfrom uihlm_cli.device import main\n"
         "assert CliRunner().invoke(main, ['--help']).exit_code == 0\n"
-        "import sys\nassert 'uihlm_cli.evaluate' not in sys.modules and 'numpy' not in sys.modules"
+        "import sys\nassert 'uihlm_cli.runs.evaluate' not in sys.modules and 'numpy' not in sys.modules"
     )
     assert loaded_by(code) == []

@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from fakes import Bench, FakeDrafter, FakeEngine, contextual
-from uihlm_basestation.loading import EngineSettings
+from uihlm_basestation.engines.loading import EngineSettings
 from uihlm_basestation.server import SERVICE, Address
 from uihlm_cli import basestation
 from uihlm_device.conversation import Conversation

@@ -1,0 +1,75 @@
+"""What an engine remembers of its sessions beside their caches: the ids that stand and the tree that awaits its verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from uihlm_basestation.engines.engine import Work
+from uihlm_basestation.engines.trees import check_path
+from uihlm_proto.errors import InvalidRequestError
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """One session's ids.
+
+    Attributes:
+        ids: those that stand.
+        tree_ids: nodes run after them, of which a path may yet stand.
+        parents: of those nodes.
+    """
+
+    ids: list[int] = field(default_factory=list)
+    tree_ids: Sequence[int] = ()
+    parents: Sequence[int] = ()
+
+
+_EMPTY = History()
+
+
+class Histories:
+    """The history of every session of an engine."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[int, History] = {}
+
+    def __getitem__(self, session: int) -> History:
+        """Return a session's history; empty for a new one."""
+        return self._sessions.get(session, _EMPTY)
+
+    def check(self, work: Sequence[Work], max_context: int, vocabulary_size: int) -> None:
+        """Refuse a forward that any part of `work` spoils.
+
+        Raises:
+            InvalidRequestError: two parts name one session, a path the session's last tree does not have, or what
+                `Work.check` refuses.
+        """
+        sessions = {part.session for part in work}
+        if len(sessions) < len(work):
+            raise InvalidRequestError(f"{len(work)} parts name only {len(sessions)} sessions: one part each")
+        for part in work:
+            history = self[part.session]
+            check_path(part.path, history.parents)
+            part.check(len(history.ids) + len(part.path), max_context, vocabulary_size)
+
+    def kept(self, part: Work) -> list[int]:
+        """Return the `keep_len` ids that stand before the part's new ones."""
+        history = self[part.session]
+        return [*history.ids, *(history.tree_ids[node] for node in part.path)][: part.keep_len]
+
+    def commit(self, part: Work) -> None:
+        """Remember what a part that ran has left."""
+        kept = self.kept(part)
+        if part.parents is None:
+            self._sessions[part.session] = History([*kept, *part.new_ids])
+        else:
+            self._sessions[part.session] = History(kept, tuple(part.new_ids), tuple(part.parents))
+
+    def forget(self, session: int) -> None:
+        """Drop a session; unknown ones are ignored."""
+        self._sessions.pop(session, None)
+
+    def clear(self) -> None:
+        """Drop every session."""
+        self._sessions.clear()

@@ -1,0 +1,234 @@
+"""An engine on llama.cpp: a key-value stream for each session, all parts of a forward in one batch.
+
+Sessions that send trees move to a second context on the same weights (engines.llama_trees), which is made with the
+first tree; a forward with parts of both kinds is two calls of llama.cpp.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from uihlm_basestation.engines.engine import Float32Array, Work
+from uihlm_basestation.engines.histories import Histories
+from uihlm_basestation.engines.llama_slots import Slots
+from uihlm_basestation.engines.llama_trees import TreeCaches
+from uihlm_models.errors import ModelError
+from uihlm_models.llama_pool import LlamaPool
+from uihlm_models.llama_runtime import KvType, LlamaRuntime, RuntimeSettings
+from uihlm_models.tokenizer import LlamaTokenizer
+from uihlm_proto.fingerprint import fingerprint
+
+DEFAULT_MAX_SESSIONS = 4
+DEFAULT_MAX_CONTEXT = 2048
+DEFAULT_BATCH = 512
+
+# Caches of full length that the pool for trees has room for, however many sessions share it.
+_POOL_SESSIONS = 4
+# Cells a session takes there beyond its context: a tree's side branches, and what fell since the last clean-up.
+_POOL_SLACK = 512
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One part as it goes into the batch.
+
+    Attributes:
+        part: what was asked.
+        slot: the session's sequence in llama.cpp.
+        start: position of the first id to run; before it the slot's cells stand.
+        ids: ids to run: those of an evicted or cut cache, then the new ones.
+        rows: where its logits go, `[rows, V]`.
+    """
+
+    part: Work
+    slot: int
+    start: int
+    ids: list[int]
+    rows: Float32Array
+
+
+class LlamaEngine:
+    """A large model in a GGUF file (`uihlm_basestation.engines.engine.Engine`).
+
+    Any number of sessions may be open; `max_sessions` caches are kept, and as many of sessions that send trees while their
+    pool has room. The one not used for longest makes room, and its session's ids run again when it is next asked for.
+
+    Attributes:
+        tokenizer: the model's; valid until `close`.
+        vocabulary_size: V.
+        fingerprint: the tokenizer's fingerprint, 32 bytes.
+        stop_ids: ids that end an answer.
+        max_context: positions one session may hold.
+        description: model, weight type and library in a few words, for logs.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        max_sessions: int = DEFAULT_MAX_SESSIONS,
+        max_context: int = DEFAULT_MAX_CONTEXT,
+        n_batch: int = DEFAULT_BATCH,
+        n_threads: int = 0,
+        gpu_layers: int = -1,
+        kv_type: KvType = KvType.BF16,
+    ) -> None:
+        """Load a model.
+
+        Args:
+            path: a GGUF file.
+            max_sessions: caches held at once, at least 1.
+            max_context: positions of one session, at most what the model was trained for; 0 takes just that.
+            n_batch: most positions in one call of llama.cpp; longer work is cut.
+            n_threads: CPU threads; 0 takes the cores this process may use.
+            gpu_layers: blocks put on a GPU if there is one; -1 puts all.
+            kv_type: how the key-value cache is stored.
+
+        Raises:
+            ModelError: if the file cannot be loaded or `max_sessions` is below 1.
+        """
+        if max_sessions < 1:
+            raise ModelError(f"an engine needs room for at least 1 session's cache, got {max_sessions}")
+        settings = RuntimeSettings(
+            n_ctx=max_context,
+            n_seq_max=max_sessions,
+            n_batch=n_batch,
+            n_threads=n_threads,
+            gpu_layers=gpu_layers,
+            kv_type=kv_type,
+        )
+        self._runtime = LlamaRuntime(path, settings)
+        self.tokenizer: LlamaTokenizer = self._runtime.tokenizer
+        self.vocabulary_size = self._runtime.vocabulary_size
+        self.fingerprint = fingerprint(self.tokenizer.pieces())
+        self.stop_ids = self.tokenizer.stop_ids
+        self.max_context = self._runtime.n_ctx
+        self.description = f"{path.stem} ({self._runtime.description}, llama.cpp)"
+        self._max_sessions = max_sessions
+        self._histories = Histories()
+        self._slots = Slots(max_sessions)
+        self._trees: TreeCaches | None = None
+        self._pool_settings = replace(
+            settings, n_ctx=min(max_sessions, _POOL_SESSIONS) * (self.max_context + _POOL_SLACK)
+        )
+
+    @property
+    def cached_sessions(self) -> frozenset[int]:
+        """The sessions whose cache is in memory."""
+        return frozenset(self._slots.sessions + (self._trees.sessions if self._trees is not None else []))
+
+    def forward(self, work: Sequence[Work]) -> list[Float32Array]:
+        """Run every part of `work` and return its raw logits, `[rows, V]` each; see `Engine.forward`.
+
+        Every part is checked before any runs. If llama.cpp fails, the sessions keep the ids they had before, and the
+        same work can be asked again.
+
+        Raises:
+            InvalidRequestError: what `Work.check` refuses, a path the session's last tree does not have, or two parts of
+                one session.
+            ModelError: if llama.cpp fails.
+        """
+        self._histories.check(work, self.max_context, self.vocabulary_size)
+        to_trees = [part.parents is not None or self._in_trees(part.session) for part in work]
+        streams = [part for part, to_tree in zip(work, to_trees, strict=True) if not to_tree]
+        trees = [part for part, to_tree in zip(work, to_trees, strict=True) if to_tree]
+        rows: dict[int, Float32Array] = {}
+        for start in range(0, len(streams), self._max_sessions):
+            rows |= self._run(self._run_streams, streams[start : start + self._max_sessions])
+        if trees:
+            if self._trees is None:
+                self._trees = TreeCaches(LlamaPool(self._runtime, self._pool_settings), self._max_sessions)
+            for group in self._trees.groups(trees):
+                rows |= self._run(partial(self._run_trees, self._trees), group)
+        return [rows[part.session] for part in work]
+
+    def close_session(self, session: int) -> None:
+        """Forget a session; unknown ones are ignored."""
+        self._histories.forget(session)
+        self._drop_cache(session)
+
+    def close(self) -> None:
+        """Free the native memory; the tokenizer is invalid from here on."""
+        if self._trees is not None:
+            self._trees.close()
+        self._runtime.close()
+
+    def _in_trees(self, session: int) -> bool:
+        return self._trees is not None and session in self._trees
+
+    def _drop_stream(self, session: int) -> None:
+        if session in self._slots:
+            self._runtime.truncate(self._slots[session], 0)
+            self._slots.release(session)
+
+    def _drop_cache(self, session: int) -> None:
+        self._drop_stream(session)
+        if self._trees is not None:
+            self._trees.drop(session)
+
+    def _run(
+        self, run: Callable[[Sequence[Work]], list[Float32Array]], group: Sequence[Work]
+    ) -> dict[int, Float32Array]:
+        """Run a group together and remember what it leaves; rows by session."""
+        try:
+            rows = run(group)
+        except ModelError:
+            # Some cells are in, some are not: only the ids are known to be right.
+            for part in group:
+                self._drop_cache(part.session)
+            raise
+        for part in group:
+            self._histories.commit(part)
+        return {part.session: own for part, own in zip(group, rows, strict=True)}
+
+    def _run_trees(self, trees: TreeCaches, group: Sequence[Work]) -> list[Float32Array]:
+        """Run parts in the pool, where those that come with a first tree move."""
+        wanted = {part.session for part in group}
+        for part in group:
+            if part.session in self._slots:
+                trees.adopt(part.session, self._slots[part.session], self._slots.cached[part.session], wanted)
+                self._drop_stream(part.session)
+        return trees.run(group, self._histories)
+
+    def _run_streams(self, group: Sequence[Work]) -> list[Float32Array]:
+        """Run at most `max_sessions` parts, each in its session's stream."""
+        wanted = {part.session for part in group}
+        runs = [self._prepare(part, wanted) for part in group]
+        self._decode(sorted(runs, key=lambda run: run.slot))
+        for part in group:
+            self._slots.cached[part.session] = part.keep_len + len(part.new_ids)
+        return [run.rows for run in runs]
+
+    def _prepare(self, part: Work, wanted: set[int]) -> _Run:
+        """Give the session a slot, cut it to what stands, and list what must run."""
+        if (other := self._slots.crowded_out(part.session, wanted)) is not None:
+            self._drop_stream(other)
+        slot = self._slots.take(part.session)
+        cached = self._slots.cached[part.session]
+        start = min(part.keep_len, cached)
+        if start < cached:
+            self._runtime.truncate(slot, start)
+            self._slots.cached[part.session] = start
+        ids = [*self._histories.kept(part)[start:], *part.new_ids]
+        return _Run(part, slot, start, ids, np.empty((part.rows, self.vocabulary_size), np.float32))
+
+    def _decode(self, runs: Sequence[_Run]) -> None:
+        """Run the parts end to end, cut at n_batch, and copy their logits out."""
+        ids = [token for run in runs for token in run.ids]
+        # Neighbouring slots stand side by side, which is what llama.cpp can compute together.
+        slots = np.concatenate([np.full(len(run.ids), run.slot, np.int32) for run in runs])
+        positions = np.concatenate([np.arange(run.start, run.start + len(run.ids), dtype=np.int32) for run in runs])
+        wanted = np.concatenate([np.arange(len(run.ids)) >= len(run.ids) - run.part.rows for run in runs])
+        targets = [row for run in runs for row in run.rows]
+        done = 0
+        for start in range(0, len(ids), self._runtime.n_batch):
+            cut = slice(start, start + self._runtime.n_batch)
+            self._runtime.decode(ids[cut], positions[cut], slots[cut], wanted[cut])
+            for row in self._runtime.logits():
+                targets[done][:] = row
+                done += 1

@@ -1,0 +1,63 @@
+"""From weights to an engine: which library runs them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from uihlm_basestation.engines.engine import Engine
+from uihlm_models.errors import ModelError
+from uihlm_models.sources import Kind, ModelSource
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """How an engine is loaded.
+
+    Attributes:
+        backend: `llama` or `torch`; None goes by the form of the weights.
+        max_sessions: caches kept at once; older ones are run again when they are next needed.
+        max_context: positions of one session.
+        threads: CPU threads of llama.cpp; 0 takes every core.
+        gpu_layers: llama.cpp: blocks put on a GPU; -1 puts all.
+        weight_type: Torch: `auto`, `float32`, `bfloat16`, `float16`.
+        device_map: Torch: `auto`, `cpu`, `cuda:0` …
+        load_in_4bit: Torch: quantise with bitsandbytes.
+    """
+
+    backend: str | None = None
+    max_sessions: int = 4
+    max_context: int = 2048
+    threads: int = 0
+    gpu_layers: int = -1
+    weight_type: str = "auto"
+    device_map: str = "auto"
+    load_in_4bit: bool = False
+
+
+def load_engine(source: ModelSource, settings: EngineSettings = EngineSettings()) -> Engine:
+    """Return an engine that serves the weights; ModelError says what is missing or does not fit."""
+    backend = settings.backend or ("llama" if source.kind is Kind.GGUF else "torch")
+    if backend == "llama":
+        if source.kind is not Kind.GGUF:
+            raise ModelError(
+                f"llama.cpp reads GGUF files, and {source.label} is a folder: leave --backend out, or name a GGUF"
+            )
+        from uihlm_basestation.engines.llama_engine import LlamaEngine
+
+        return LlamaEngine(
+            source.path,
+            max_sessions=settings.max_sessions,
+            max_context=settings.max_context,
+            n_threads=settings.threads,
+            gpu_layers=settings.gpu_layers,
+        )
+    from uihlm_basestation.engines.torch_engine import TorchEngine
+    from uihlm_models.torch_runtime import TorchSettings, WeightType, load_torch
+
+    torch_settings = TorchSettings(
+        weight_type=WeightType(settings.weight_type), device_map=settings.device_map, load_in_4bit=settings.load_in_4bit
+    )
+    model = load_torch(source.path, torch_settings)
+    return TorchEngine(
+        model, max_sessions=settings.max_sessions, max_context=min(settings.max_context, model.context_length)
+    )

@@ -1,0 +1,138 @@
+"""`uihlm-device chat`: talk to the split model, every token in the look of who wrote it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from uihlm_cli import assembly
+from uihlm_cli.chat.loop import Chat
+from uihlm_cli.chat.slash_commands import CommandError, Settings, checked, stdin_is_terminal
+from uihlm_cli.chat.view import Color, View
+from uihlm_cli.errors import reported
+from uihlm_cli.options.groups import (
+    audit_options,
+    config_option,
+    decode_options,
+    energy_options,
+    link_options,
+    model_options,
+    risk_options,
+    rule_options,
+)
+from uihlm_cli.options.profiles import check_profile
+from uihlm_device.rules.policies import names
+from uihlm_evaluation.runs.configuration import ClockMode, RunConfig
+
+# An answer to read may be longer than one to measure.
+_MAX_TOKENS = 512
+
+
+@click.command("chat", context_settings={"default_map": {"max_tokens": _MAX_TOKENS}})
+@click.argument("prompt", required=False)
+@config_option
+@click.option(
+    "--policy",
+    type=click.Choice(names()),
+    default="ui",
+    show_default=True,
+    show_envvar=True,
+    help="Who writes which token.",
+)
+@click.option("--system", show_envvar=True, help="System prompt.  [default: the model's own]")
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    show_envvar=True,
+    help="Seed of every token; the same seed and questions give the same answers.",
+)
+@click.option(
+    "--color",
+    type=click.Choice([color.value for color in Color]),
+    default=Color.AUTO.value,
+    show_default=True,
+    show_envvar=True,
+    help="Colours; auto is a terminal without NO_COLOR.",
+)
+@rule_options
+@decode_options
+@audit_options
+@risk_options
+@link_options("none", ClockMode.ENFORCED)
+@energy_options
+@model_options
+@click.pass_context
+def chat(context: click.Context, /, **values: Any) -> None:
+    """Talk to the split model; every token shows who wrote it.
+
+    The small model on this device drafts; a draft that is uncertain and important is uploaded, and the base station's
+    large model lets it stand or puts its own token there. Without --server a base station starts by itself on this
+    machine. There is no link unless you name one; then its delays are really waited for.
+
+    With PROMPT, answers it and ends; a PROMPT of - is the whole of stdin. Without, reads messages line by line, from you
+    or from a pipe; /help lists the commands.
+
+    \b
+      uihlm-device chat
+      uihlm-device chat "Why is the sky blue?"
+      uihlm-device chat --policy hlm --link nr
+      uihlm-device chat --server 192.0.2.7:50051 --system "Answer in one sentence."
+      uihlm-device chat - < letter.txt > answer.txt
+      printf 'Name a river.\\nWhere is it?\\n' | uihlm-device chat
+
+    The answer goes to stdout, all else to stderr; into a pipe it is plain text. After each answer a line tells its
+    tokens, speed, uploads and what they cost. Ctrl-C stops an answer, a second one ends the chat. Exit codes: 0 ok, 1
+    error, 2 usage, 4 the base station cannot be reached, 130 interrupted; a script piped in ends with the code of the
+    first line that failed.
+    """
+    # A terminal that cannot show a character shows another; the chat does not end over it.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    with reported():
+        prompt = _prompt(values["prompt"])
+        settings = Settings(context)
+        interactive = prompt is None and stdin_is_terminal()
+        if interactive:
+            click.echo("loading …", err=True)
+        with assembly.opened_device(settings.config, values["server"], values["timeout_s"]) as device:
+            check_profile(values, settings.config, device.models)
+            view = View(device.tokenizer, Color(values["color"]), interactive)
+            loop = Chat(device, settings, view, values["system"])
+            target = values["server"] or (device.models.llm.label if device.models.llm else "")
+            view.welcome(device.models.slm.label, target, settings.policy, _link(values["link"], settings.config))
+            code = loop.once(prompt) if prompt is not None else loop.run(interactive)
+    context.exit(code)
+
+
+command = chat
+
+
+def _prompt(argument: str | None) -> str | None:
+    """Return the one message of a one-shot chat; None where messages are read line by line."""
+    if argument is None:
+        return None
+    try:
+        text = checked(sys.stdin.read() if argument == "-" else argument)
+    except (CommandError, UnicodeDecodeError) as error:
+        raise click.BadParameter(f"{error}", param_hint="PROMPT") from error
+    if not text.strip():
+        raise click.BadParameter("there is nothing to answer: it is empty", param_hint="PROMPT")
+    return text.strip("\n") if argument == "-" else text
+
+
+def _link(name: str, config: RunConfig) -> str:
+    """Return the link in a few words."""
+    radio = config.link.radio
+    parts = [f"link {name}"]
+    if radio is not None:
+        parts.append(f"{radio.bandwidth_hz / 1e6:g} MHz at {radio.snr_db:.1f} dB")
+    if config.link.rtt_s:
+        parts.append(f"RTT {config.link.rtt_s:g} s")
+    if len(parts) > 1:
+        parts.append(f"{config.clock.value} clock")
+    return ", ".join(parts)

@@ -1,0 +1,1 @@
+"""The commands that run prompts, and those that read what was run."""

@@ -1,0 +1,250 @@
+"""`uihlm-device calibrate`: measure what a pair's uncertainty is worth, and choose its thresholds."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from uihlm_cli.errors import SomeSamplesFailed, reported
+from uihlm_cli.options.groups import config_option, decode_options, format_option, model_options, selection_group
+from uihlm_cli.options.settings import llm_name
+from uihlm_device.decode_settings import DecodeSettings
+from uihlm_device.rules.predictor import LearnedFile
+from uihlm_device.rules.uncertainty import Estimator
+from uihlm_evaluation.calibration.findings import Choice, Findings, document, profile_of, write
+from uihlm_evaluation.calibration.learned import LEARNED, Comparison, compare, train
+from uihlm_evaluation.calibration.profile import Profile, ProfileModel
+from uihlm_evaluation.calibration.thresholds import Threshold
+from uihlm_evaluation.calibration.trace import Trace, TraceHeader
+from uihlm_evaluation.calibration.tracing import PARTS, Progress, Traced, Tracer, TraceSettings, make_trace
+from uihlm_evaluation.prompts.datasets import Dataset, load, select
+from uihlm_evaluation.runs.configuration import ClockMode, RunConfig, Selection
+from uihlm_proto.errors import InvalidRequestError, UnavailableError
+from uihlm_proto.sampling import Sampling
+
+_LIMIT = 60
+_CHOICE = Choice()
+
+
+@click.command("calibrate")
+@config_option
+@selection_group(f"{_LIMIT}, or as many as --sample draws")
+@decode_options
+@click.option(
+    "--threshold",
+    type=click.Choice([name.value for name in Threshold]),
+    default=_CHOICE.threshold.value,
+    show_default=True,
+    show_envvar=True,
+    help="Which threshold becomes the profile's theta-u: (Δ − b)/a for Δ = 0, mean rejection, or P(y_d < x_d).",
+)
+@click.option(
+    "--k", type=click.IntRange(1), default=_CHOICE.k, show_default=True, show_envvar=True, help="k of the profile."
+)
+@click.option(
+    "--gamma",
+    type=click.FloatRange(0),
+    default=_CHOICE.gamma,
+    show_default=True,
+    show_envvar=True,
+    help="γ of the profile.",
+)
+@model_options
+@click.option(
+    "--hidden/--no-hidden",
+    default=True,
+    show_default=True,
+    show_envvar=True,
+    help="Keep the drafter's hidden states in the trace.",
+)
+@click.option(
+    "--learn",
+    is_flag=True,
+    show_envvar=True,
+    help="Train a predictor of rejection on the hidden states, and keep it if it beats u on held-out prompts.",
+)
+@click.option(
+    "--upload-rate",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    show_envvar=True,
+    help="With --learn: the rate it is compared and its threshold set at.  [default: that of u at the profile's theta-u]",
+)
+@click.option("--plots/--no-plots", default=True, show_default=True, show_envvar=True, help="Draw the figures.")
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    show_envvar=True,
+    help="Results folder.  [default: runs/calibrate-<time>]",
+)
+@click.option("--resume", is_flag=True, show_envvar=True, help="Go on with the trace in --output, or read it anew.")
+@format_option
+def command(**values: Any) -> None:
+    """Measure a pair: how rejection grows with uncertainty, what thresholds follow, which attention layer to read.
+
+    Prompts are answered by the LLM's distribution (policy hlm) through a real base station, with u, attention of every
+    layer and the verdict kept of each token. From them come the line β ≈ a·u + b (β: rejection probability), three
+    thresholds with what each would upload and risk, and the importance rule's upload rate by layer, k and γ. With no flags:
+    60 Alpaca prompts on the bundled pair, some 7 minutes on two cores.
+
+    \b
+      uihlm-device calibrate --output runs/pair
+      uihlm-device eval --profile runs/pair
+      uihlm-device calibrate --model my-draft.gguf --llm my-target.gguf --limit 200 --output runs/mine
+      uihlm-device calibrate --output runs/pair --resume --threshold risk-averse
+      uihlm-device calibrate --output runs/pair --resume --learn
+
+    The folder holds profile.json (for --profile), calibration.json (everything), trace.npz (one row a token), and the figures
+    reliability, importance and collapse as SVG and PNG; with --learn also learned.npz (weights) and learned.json (how they
+    did against u, 1 − x_d, entropy and chance on held-out prompts). Says so where the law does not hold. Exit codes: 0 done,
+    1 error, 2 usage, 3 some prompts failed, 4 the base station cannot be reached, 130 interrupted; an interrupted run goes
+    on with --resume.
+    """
+    if values["resume"] and values["output"] is None:
+        raise click.UsageError("--resume needs --output: the folder of the trace to go on with")
+    if values["learn"] and not values["hidden"]:
+        raise click.UsageError("--learn reads the hidden states, which --no-hidden leaves out: give one of them")
+    if values["codec"] == "coupled":
+        raise click.UsageError("--codec coupled sends no distribution, so nothing can be learnt of it: leave it out")
+    with reported():
+        config = _config(values)
+        selection = config.selection
+        whole = load(selection.dataset)
+        if whole.notice:
+            click.echo(f"note: {whole.notice}", err=True)
+        dataset = select(whole, selection.limit, selection.offset, selection.sample, selection.seed)
+        output: Path = values["output"] or Path("runs") / datetime.now().strftime("calibrate-%Y%m%d-%H%M%S")
+        try:
+            _calibrate(config, dataset, output, values)
+        except (KeyboardInterrupt, UnavailableError):
+            if any((output / PARTS).glob("*.npz")):
+                click.echo(f"whole prompts are kept: the same flags and --resume --output {output} go on", err=True)
+            raise
+
+
+def _config(values: dict[str, Any]) -> RunConfig:
+    """Return the settings of the trace; what only its reading depends on is not among them."""
+    limit = values["limit"] or (None if values["sample"] else _LIMIT)
+    return RunConfig(
+        selection=Selection(values["dataset"], limit, values["offset"], values["sample"], values["seed"]),
+        policies=("hlm",),
+        decode=DecodeSettings(
+            Sampling(values["temperature"], values["top_k"], values["top_p"]),
+            max_tokens=values["max_tokens"],
+            estimator=Estimator(values["estimator"]),
+        ),
+        codec=values["codec"],
+        clock=ClockMode.SIMULATED,
+        model=values["model"],
+        llm=llm_name(values),
+        threads=values["threads"],
+        backend=values["backend"],
+    )
+
+
+def _calibrate(config: RunConfig, dataset: Dataset, output: Path, values: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    from uihlm_cli.assembly import opened_device
+    from uihlm_evaluation.calibration.plots import draw
+    from uihlm_evaluation.calibration.summary import render
+    from uihlm_evaluation.runs.table import TableFormat
+    from uihlm_models.sources import file_sha256
+
+    with opened_device(config, values["server"], values["timeout_s"]) as device:
+        source, target = device.models.slm, device.models.llm
+        slm = ProfileModel(source.label, file_sha256(source))
+        llm = ProfileModel(target.label, file_sha256(target)) if target else ProfileModel("of the named server", None)
+        header = TraceHeader.of(config.decode.sampling, config.decode.estimator, slm.sha256, llm.sha256)
+        traced = _with_progress(
+            Tracer(device.drafter_for, device.assemble, device.chat_format.first_turn),
+            TraceSettings(config, header, values["hidden"]),
+            dataset,
+            output,
+            values["resume"],
+        )
+    click.echo("reading the trace …", err=True)
+    findings = Findings.of(traced.trace, config.selection.seed)
+    choice = Choice(Threshold(values["threshold"]), values["layer"], values["k"], values["gamma"])
+    profile = profile_of(findings, choice, traced.trace, slm, llm, dataset.label)
+    learned = _learned(profile, traced.trace, values, config.selection.seed, output) if values["learn"] else None
+    if learned is not None and learned.kept:
+        profile = dataclasses.replace(profile, learned=LearnedFile.of(output / LEARNED).sha256)
+    content = document(findings, profile, traced.trace, traced.failed)
+    if learned is not None:
+        content["learned"] = learned.to_json()
+    write(output, content)
+    profile.save(output)
+    if values["plots"]:
+        draw(findings, profile, traced.trace, output)
+    render(findings, profile, content, TableFormat(values["format"]), Console(), learned)
+    for warning in profile.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    click.echo(f"written to {output}; use it with --profile {output}", err=True)
+    if traced.failed:
+        prompt, error = traced.failed[0]
+        raise SomeSamplesFailed(
+            f"{len(traced.failed)} of {len(dataset.examples)} prompts failed, the first: prompt {prompt}: {error}"
+        )
+
+
+def _learned(profile: Profile, trace: Trace, values: dict[str, Any], seed: int, output: Path) -> Comparison:
+    """Train the predictor, judge it on held-out prompts, and write both."""
+    rate = values["upload_rate"] or (profile.upload_rate and profile.upload_rate.mean)
+    if not rate or rate >= 1.0:
+        raise InvalidRequestError(
+            f"u uploads {'nothing that is known' if rate is None else f'{rate:.0%}'} at the profile's θ_u, where no two rules "
+            "differ: say with --upload-rate at which rate the predictor is to be compared"
+        )
+    click.echo("training the predictor …", err=True)
+    comparison = compare(trace, rate, seed)
+    comparison.save(output)
+    (output / LEARNED).write_bytes(train(trace, rate).to_bytes())
+    return comparison
+
+
+def _with_progress(tracer: Tracer, settings: TraceSettings, dataset: Dataset, output: Path, resume: bool) -> Traced:
+    """Trace with a bar on a terminal, a line every tenth of the way elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        return make_trace(tracer, settings, dataset.examples, output, resume, _plain_progress())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=console) as bar:
+        task = bar.add_task("prompts", total=len(dataset.examples))
+
+        def show(progress: Progress) -> None:
+            bar.update(task, completed=progress.done, description=_counts(progress))
+
+        return make_trace(tracer, settings, dataset.examples, output, resume, show)
+
+
+def _plain_progress() -> Callable[[Progress], None]:
+    started_s = time.monotonic()
+
+    def show(progress: Progress) -> None:
+        done, total = progress.done, progress.total
+        if done == total or done * 10 // total > (done - 1) * 10 // total:
+            left_s = (time.monotonic() - started_s) / done * (total - done)
+            click.echo(f"{done}/{total} prompts; {_counts(progress)}; {left_s:.0f} s to go", err=True)
+
+    return show
+
+
+def _counts(progress: Progress) -> str:
+    rate = f"{progress.rejected / progress.tokens:.0%}" if progress.tokens else "–"
+    return f"{progress.tokens} tokens, rejected {rate}"

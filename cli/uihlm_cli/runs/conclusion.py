@@ -1,0 +1,57 @@
+"""The end of a run on the command line: scores, results, the table on stdout, and the exit code."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from uihlm_cli.errors import SomeSamplesFailed
+from uihlm_cli.options.types import Values
+from uihlm_evaluation.prompts.datasets import Dataset
+from uihlm_evaluation.runs.configuration import RunConfig
+from uihlm_evaluation.runs.samples import Sample
+
+if TYPE_CHECKING:
+    from rich.console import Console as RichConsole
+
+    from uihlm_cli.assembly import Models
+
+
+def conclude_and_show(
+    config: RunConfig,
+    dataset: Dataset,
+    output: Path,
+    models: Models,
+    vocabulary_size: int,
+    samples: Sequence[Sample],
+    values: Values,
+    console: RichConsole,
+) -> None:
+    """Score the samples, write the results into the run's folder and print their table.
+
+    Raises:
+        SomeSamplesFailed: if an answer failed; everything is written all the same.
+    """
+    from rich.console import Console
+
+    from uihlm_cli.runs.scoring import opened_metrics
+    from uihlm_evaluation.runs.outcome import ModelFacts, conclude
+    from uihlm_evaluation.runs.table import TableFormat, render
+    from uihlm_models.sources import file_sha256
+
+    sources = [("slm", models.slm)] + ([("llm", models.llm)] if models.llm else [])
+    facts = [ModelFacts(role, source.label, file_sha256(source), source.commit) for role, source in sources]
+    with opened_metrics(console) if values["metrics"] else contextlib.nullcontext() as metrics:
+        results = conclude(output, config, dataset, facts, vocabulary_size, samples, metrics)
+    render(results, TableFormat(values["format"]), Console(), metrics.hash if metrics else None)
+    click.echo(f"written to {output}", err=True)
+    failed = [sample for sample in samples if sample.failed]
+    if failed:
+        raise SomeSamplesFailed(
+            f"{len(failed)} of {len(samples)} answers failed, the first: prompt {failed[0].prompt} under "
+            f"{failed[0].policy}: {failed[0].error}"
+        )
