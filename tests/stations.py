@@ -52,16 +52,16 @@ class GatedEngine(FakeEngine):
 class Station:
     """A served engine on an event loop in a thread of its own."""
 
-    def __init__(self, engine: Engine, max_sessions: int) -> None:
+    def __init__(self, engine: Engine, max_sessions: int, **served: Any) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self.server = self.run(self._make(engine, max_sessions))
+        self.server = self.run(self._make(engine, max_sessions, **served))
         self.address: Address | None = None
 
     @staticmethod
-    async def _make(engine: Engine, max_sessions: int) -> BaseStation:
-        return BaseStation(engine, max_sessions)
+    async def _make(engine: Engine, max_sessions: int, **served: Any) -> BaseStation:
+        return BaseStation(engine, max_sessions, **served)
 
     def run(self, call: Coroutine[Any, Any, T]) -> T:
         return self.spawn(call).result(PATIENCE_S)
@@ -80,9 +80,9 @@ class Station:
 
 
 @contextlib.contextmanager
-def standing(engine: Engine, max_sessions: int = 16) -> Iterator[Station]:
+def standing(engine: Engine, max_sessions: int = 16, **served: Any) -> Iterator[Station]:
     """Serve an engine on a free loopback port."""
-    station = Station(engine, max_sessions)
+    station = Station(engine, max_sessions, **served)
     try:
         station.address = station.run(station.server.start())
         try:

@@ -12,6 +12,10 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from uihlm_basestation.batcher import Batcher
 from uihlm_basestation.engines.engine import Engine
+from uihlm_basestation.observing.engine import observed_engine
+from uihlm_basestation.observing.reflection import reflect
+from uihlm_basestation.observing.servicer import ObservedServicer
+from uihlm_basestation.observing.telemetry import Telemetry
 from uihlm_basestation.servicer import VerificationServicer
 from uihlm_proto.errors import UnavailableError
 from uihlm_proto.limits import max_request_bytes, max_response_bytes
@@ -35,7 +39,19 @@ class Address:
 class BaseStation:
     """A served engine. Health says NOT_SERVING before `start` has returned and once `stop` is called."""
 
-    def __init__(self, engine: Engine, max_sessions: int = 16) -> None:
+    def __init__(
+        self, engine: Engine, max_sessions: int = 16, telemetry: Telemetry | None = None, reflection: bool = False
+    ) -> None:
+        """Prepare to serve.
+
+        Args:
+            engine: the LLM.
+            max_sessions: devices served at once.
+            telemetry: listens to rounds and forwards; None costs a round nothing.
+            reflection: tell any client what the services' methods and messages are.
+        """
+        if telemetry is not None:
+            engine = observed_engine(engine, telemetry)
         self._engine = engine
         self._batcher = Batcher(engine)
         self._servicer = VerificationServicer(engine, self._batcher, max_sessions)
@@ -52,8 +68,13 @@ class BaseStation:
                 ("grpc.keepalive_timeout_ms", 20_000),
             ]
         )
-        pb_grpc.add_VerificationServiceServicer_to_server(self._servicer, self._server)  # type: ignore[no-untyped-call]
+        served: pb_grpc.VerificationServiceServicer = self._servicer
+        if telemetry is not None:
+            served = ObservedServicer(served, telemetry, engine.vocabulary_size)
+        pb_grpc.add_VerificationServiceServicer_to_server(served, self._server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        if reflection:
+            reflect(self._server)
 
     @property
     def sessions(self) -> int:
@@ -97,13 +118,15 @@ async def serve(
     max_sessions: int,
     grace_s: float,
     on_ready: Callable[[Address], None],
+    telemetry: Telemetry | None = None,
+    reflection: bool = False,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain: not serving, finish the rounds, stop."""
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked.set)
-    station = BaseStation(engine, max_sessions)
+    station = BaseStation(engine, max_sessions, telemetry, reflection)
     on_ready(await station.start(host, port))
     await asked.wait()
     await station.stop(grace_s)

@@ -11,6 +11,7 @@ import click
 from uihlm_basestation.engines.loading import EngineSettings, load_engine
 from uihlm_basestation.server import Address, serve
 from uihlm_cli.errors import reported
+from uihlm_cli.station.observing import observers, observing_options, voice
 from uihlm_models.presets import Role
 from uihlm_models.sources import resolve
 
@@ -94,6 +95,7 @@ def main() -> None:
     show_envvar=True,
     help="On SIGTERM, open sessions may go on so long, seconds.",
 )
+@observing_options
 def serve_command(**values: Any) -> None:
     """Serve a large model to devices.
 
@@ -103,6 +105,7 @@ def serve_command(**values: Any) -> None:
     \b
       uihlm-bs serve
       uihlm-bs serve --port 0 --max-sessions 64
+      uihlm-bs serve --metrics-port 9464 --log-format json --log-level info
       uihlm-bs serve --model meta-llama/Llama-2-7b-chat-hf --dtype bfloat16
     """
 
@@ -110,7 +113,8 @@ def serve_command(**values: Any) -> None:
         click.echo(f"ready: {engine.description} on {address}")
 
     with reported():
-        click.echo(f"loading {values['model']} …", err=True)
+        chrome = voice(values)
+        chrome.say(f"loading {values['model']} …")
         engine = load_engine(
             resolve(values["model"], Role.TARGET),
             EngineSettings(
@@ -124,5 +128,17 @@ def serve_command(**values: Any) -> None:
                 load_in_4bit=values["load_in_4bit"],
             ),
         )
-        asyncio.run(serve(engine, values["host"], values["port"], values["max_sessions"], values["grace_s"], ready))
-        click.echo("stopped", err=True)
+        with observers(values, engine.description, chrome) as telemetry:
+            asyncio.run(
+                serve(
+                    engine,
+                    values["host"],
+                    values["port"],
+                    values["max_sessions"],
+                    values["grace_s"],
+                    ready,
+                    telemetry,
+                    values["reflection"],
+                )
+            )
+        chrome.say("stopped")

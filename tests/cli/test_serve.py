@@ -155,7 +155,7 @@ def test_taken_port_exits_4_with_a_sentence(loading):
 def test_flags_reach_the_engine_and_the_server(loading, monkeypatch):
     served = []
 
-    async def serve(engine, host, port, max_sessions, grace_s, on_ready):
+    async def serve(engine, host, port, max_sessions, grace_s, on_ready, *rest, **more):
         served.append((host, port, max_sessions, grace_s))
         on_ready(Address(host, port))
 

@@ -1,0 +1,103 @@
+"""The flags that let a base station be seen from outside, and what they switch on."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import click
+
+from uihlm_basestation.observing.logs import LogFormat, LogLevel, SessionLog, log_to_stderr
+from uihlm_basestation.observing.telemetry import Listeners, Telemetry
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+log = logging.getLogger(__name__)
+
+
+def observing_options(function: F) -> F:
+    """Add the flags for metrics, reflection and logs."""
+    for add in reversed(_OPTIONS):
+        function = add(function)
+    return function
+
+
+_OPTIONS = (
+    click.option(
+        "--metrics-port",
+        type=click.IntRange(0, 65535),
+        show_envvar=True,
+        help="Serve Prometheus metrics on this port; 0 takes a free one.  [default: no metrics]",
+    ),
+    click.option(
+        "--metrics-host",
+        default="127.0.0.1",
+        show_default=True,
+        show_envvar=True,
+        help="Address of the metrics; plain HTTP, so let no stranger reach it.",
+    ),
+    click.option("--reflection", is_flag=True, show_envvar=True, help="Tell clients the services' methods (grpcurl)."),
+    click.option(
+        "--log-format",
+        type=click.Choice([form.value for form in LogFormat]),
+        default=LogFormat.TEXT.value,
+        show_default=True,
+        show_envvar=True,
+        help="Lines on stderr; json is one object a line.",
+    ),
+    click.option(
+        "--log-level",
+        type=click.Choice([level.value for level in LogLevel]),
+        default=LogLevel.WARNING.value,
+        show_default=True,
+        show_envvar=True,
+        help="The least that is logged: info has sessions, debug has rounds.",
+    ),
+)
+
+
+class Voice:
+    """Says what the command does, on stderr: as a sentence, or as a log record where every line must be one."""
+
+    def __init__(self, form: LogFormat) -> None:
+        self._records = form is LogFormat.JSON
+        # Whatever the level: these are few, about the process, and not said in another way.
+        log.setLevel(logging.INFO)
+
+    def say(self, sentence: str) -> None:
+        """Say a sentence."""
+        if self._records:
+            log.info("%s", sentence)
+        else:
+            click.echo(sentence, err=True)
+
+
+def voice(values: dict[str, Any]) -> Voice:
+    """Set the process's logs up as the flags say, and return its voice."""
+    form = LogFormat(values["log_format"])
+    log_to_stderr(form, LogLevel(values["log_level"]))
+    return Voice(form)
+
+
+@contextlib.contextmanager
+def observers(values: dict[str, Any], engine: str, voice: Voice) -> Iterator[Telemetry | None]:
+    """Serve metrics while the block runs, if asked for, and yield who listens; None where nobody does.
+
+    Raises:
+        UnavailableError: if the metrics' port cannot be bound.
+        UihlmError: if prometheus-client is not installed.
+    """
+    listeners: list[Telemetry] = []
+    with contextlib.ExitStack() as stack:
+        if values["metrics_port"] is not None:
+            from uihlm_basestation.observing.metrics import PATH, PrometheusTelemetry, exposed
+
+            metrics = PrometheusTelemetry(engine)
+            address = stack.enter_context(exposed(metrics, values["metrics_host"], values["metrics_port"]))
+            voice.say(f"metrics on http://{address}{PATH}")
+            listeners.append(metrics)
+        if LogLevel(values["log_level"]).number <= logging.INFO:
+            listeners.append(SessionLog())
+        yield Listeners(listeners) if listeners else None
