@@ -11,6 +11,7 @@ import click
 from uihlm_basestation.engines.loading import EngineSettings, load_engine
 from uihlm_basestation.server import Address, serve
 from uihlm_cli.errors import reported
+from uihlm_cli.station import top
 from uihlm_cli.station.observing import observers, observing_options, voice
 from uihlm_models.presets import Role
 from uihlm_models.sources import resolve
@@ -20,6 +21,9 @@ from uihlm_models.sources import resolve
 @click.version_option(version("uihlm"), prog_name="uihlm")
 def main() -> None:
     """A language model split over a radio link: the base station's end."""
+
+
+main.add_command(top.command)
 
 
 @main.command("serve")
