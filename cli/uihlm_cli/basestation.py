@@ -11,8 +11,10 @@ import click
 from uihlm_basestation.engines.loading import EngineSettings, load_engine
 from uihlm_basestation.server import Address, serve
 from uihlm_cli.errors import reported
-from uihlm_cli.station import top
+from uihlm_cli.station import health, top
 from uihlm_cli.station.observing import observers, observing_options, voice
+from uihlm_cli.station.sharing import serving, sharing_options
+from uihlm_cli.station.trust import trust_of, trust_options
 from uihlm_models.presets import Role
 from uihlm_models.sources import resolve
 
@@ -24,6 +26,7 @@ def main() -> None:
 
 
 main.add_command(top.command)
+main.add_command(health.command)
 
 
 @main.command("serve")
@@ -43,22 +46,7 @@ main.add_command(top.command)
     show_envvar=True,
     help="Port; 0 takes a free one.",
 )
-@click.option(
-    "--max-sessions",
-    type=click.IntRange(1),
-    default=16,
-    show_default=True,
-    show_envvar=True,
-    help="Devices served at once.",
-)
-@click.option(
-    "--max-context",
-    type=click.IntRange(1),
-    default=2048,
-    show_default=True,
-    show_envvar=True,
-    help="Positions a session may hold.",
-)
+@sharing_options
 @click.option(
     "--backend",
     type=click.Choice(["llama", "torch"]),
@@ -100,6 +88,7 @@ main.add_command(top.command)
     help="On SIGTERM, open sessions may go on so long, seconds.",
 )
 @observing_options
+@trust_options
 def serve_command(**values: Any) -> None:
     """Serve a large model to devices.
 
@@ -108,8 +97,9 @@ def serve_command(**values: Any) -> None:
 
     \b
       uihlm-bs serve
-      uihlm-bs serve --port 0 --max-sessions 64
+      uihlm-bs serve --port 0 --max-sessions 64 --kv-memory 1GiB
       uihlm-bs serve --metrics-port 9464 --log-format json --log-level info
+      uihlm-bs serve --host 0.0.0.0 --tls-cert bs.pem --tls-key bs.key --token-file tokens.txt
       uihlm-bs serve --model meta-llama/Llama-2-7b-chat-hf --dtype bfloat16
     """
 
@@ -118,6 +108,7 @@ def serve_command(**values: Any) -> None:
 
     with reported():
         chrome = voice(values)
+        trust = trust_of(values, chrome.say)
         chrome.say(f"loading {values['model']} …")
         engine = load_engine(
             resolve(values["model"], Role.TARGET),
@@ -125,6 +116,7 @@ def serve_command(**values: Any) -> None:
                 backend=values["backend"],
                 max_sessions=values["max_sessions"],
                 max_context=values["max_context"],
+                kv_bytes=values["kv_memory"],
                 threads=values["threads"],
                 gpu_layers=values["gpu_layers"],
                 weight_type=values["dtype"],
@@ -143,6 +135,8 @@ def serve_command(**values: Any) -> None:
                     ready,
                     telemetry,
                     values["reflection"],
+                    serving=serving(values),
+                    trust=trust,
                 )
             )
         chrome.say("stopped")
