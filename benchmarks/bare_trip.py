@@ -1,10 +1,11 @@
-"""The floor of a verification round: the same trip with nothing in it but what no implementation can leave out.
+"""The floor of a verification round: the same trip with nothing in it but what the contract does not let one leave out.
 
-    caller's thread → client's event loop → grpc.aio stream over loopback → server's event loop → engine's thread
-    (one forward of the same model) → server's event loop → arithmetic of the verdict → stream → loop → caller
+    caller's thread → client's event loop → an interceptor that weighs the message → grpc.aio stream over loopback →
+    server's event loop → engine's thread (one forward of the same model) → server's event loop → arithmetic of the
+    verdict → stream → interceptor → loop → caller
 
-Raw bytes of the same size, no protocol messages, no session, no batcher, no link. The arithmetic is the verdict's own: y from
-the logits and, for `coupled`, the race; for `dense32`, the payload's floats and the residual rule.
+The protocol's messages, but no session behind them, no batcher, no link, no ledger, no checks. The arithmetic is the
+verdict's own: y from the logits and, for `coupled`, the race; for `dense32`, the payload's floats and the residual rule.
 """
 
 from __future__ import annotations
@@ -17,18 +18,37 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
-import numpy as np
 
 from uihlm_basestation.engines.engine import Engine, Work
 from uihlm_basestation.verification import judge_coupled, judge_residual
 from uihlm_proto.codecs import Codec, Judge
+from uihlm_proto.loops import new_event_loop
 from uihlm_proto.randomness import Role, words
 from uihlm_proto.sampling import Sampling
+from uihlm_proto.v1 import verification_pb2 as pb
 
 _SESSION = 1_000_000
 _PROMPT = [1, 2, 3, 4, 5]
 _KEY = bytes(16)
 _MESSAGE_BYTES = 1 << 24
+
+
+class _Weigher(grpc.aio.StreamStreamClientInterceptor):
+    """Weighs what passes, and nothing else."""
+
+    async def intercept_stream_stream(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
+        self.bytes = 0
+        return self._responses(await continuation(client_call_details, self._requests(request_iterator)))
+
+    async def _requests(self, source: AsyncIterator[pb.VerifyRequest]) -> AsyncIterator[pb.VerifyRequest]:
+        async for request in source:
+            self.bytes += request.ByteSize()
+            yield request
+
+    async def _responses(self, call: Any) -> AsyncIterator[pb.VerifyResponse]:
+        async for response in call:
+            self.bytes += response.ByteSize()
+            yield response
 
 
 class BareTrip:
@@ -39,10 +59,10 @@ class BareTrip:
         self._codec = codec
         self._sampling = sampling
         self._jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[pb.VerifyResponse] = queue.SimpleQueue()
         self._forward_s = 0.0
         self._ran = len(_PROMPT)
-        self._loops = [asyncio.new_event_loop() for _ in range(2)]
+        self._loops = [new_event_loop() for _ in range(2)]
         threads = [threading.Thread(target=loop.run_forever, daemon=True) for loop in self._loops]
         threads.append(threading.Thread(target=self._run_engine, daemon=True))
         for thread in threads:
@@ -52,7 +72,7 @@ class BareTrip:
         """Start the server, open the stream, prefill."""
         server_loop, client_loop = self._loops
         port = asyncio.run_coroutine_threadsafe(self._serve(), server_loop).result()
-        self._requests: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._requests: asyncio.Queue[pb.VerifyRequest | None] = asyncio.Queue()
         self._reader = asyncio.run_coroutine_threadsafe(self._read(port), client_loop)
         self._engine.forward([Work(_SESSION, 0, _PROMPT, 1)])
         return self
@@ -69,8 +89,10 @@ class BareTrip:
     def round(self, payload: bytes) -> tuple[float, float]:
         """Send one message and wait for its answer; return (seconds of the trip, seconds of the forward in it)."""
         started_s = time.perf_counter()
-        self._loops[1].call_soon_threadsafe(self._requests.put_nowait, payload)
-        self._answers.get()
+        upload = pb.Upload(round=1, first_position=1, drafts=[pb.Draft(payload=payload)])
+        self._loops[1].call_soon_threadsafe(self._requests.put_nowait, pb.VerifyRequest(upload=upload))
+        verdict = self._answers.get().verdict
+        assert len(verdict.y_d) == 1
         return time.perf_counter() - started_s, self._forward_s
 
     def _run_engine(self) -> None:
@@ -82,37 +104,49 @@ class BareTrip:
             self._ran += 1
             loop.call_soon_threadsafe(done.set_result, rows[0][0])
 
-    async def _verify(self, requests: AsyncIterator[bytes], context: object) -> AsyncIterator[bytes]:
+    async def _verify(
+        self, requests: AsyncIterator[pb.VerifyRequest], context: object
+    ) -> AsyncIterator[pb.VerifyResponse]:
         loop = asyncio.get_running_loop()
         size = self._codec.vocabulary_size
         noise = words(_KEY, Role.GUMBEL, 0, size)
-        async for payload in requests:
+        async for request in requests:
             done: asyncio.Future[Any] = loop.create_future()
             self._jobs.put((loop, done))
             logits = await done
             y = self._sampling.distribution(logits)
-            draft = self._codec.decode(payload)
+            draft = self._codec.decode(request.upload.drafts[0].payload)
             if self._codec.judge is Judge.COUPLED:
-                judge_coupled(draft.token, y, noise)
+                judgement = judge_coupled(draft.token, y, noise)
             else:
                 assert draft.x_hat is not None
-                judge_residual(draft.token, draft.x_hat, y, 0.5, 0.5)
-            yield np.float64(y[draft.token]).tobytes()
+                judgement = judge_residual(draft.token, draft.x_hat, y, 0.5, 0.5)
+            yield pb.VerifyResponse(
+                verdict=pb.Verdict(
+                    round=1, token_id=judgement.replacement, y_d=[judgement.y_d], cost=pb.Cost(forwards=1)
+                )
+            )
 
     async def _serve(self) -> int:
         options = [("grpc.max_receive_message_length", _MESSAGE_BYTES)]
         self._server = grpc.aio.server(options=options)
-        handler = grpc.stream_stream_rpc_method_handler(self._verify)
+        handler = grpc.stream_stream_rpc_method_handler(
+            self._verify, pb.VerifyRequest.FromString, pb.VerifyResponse.SerializeToString
+        )
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("bare.Trip", {"Go": handler}),))
         port = self._server.add_insecure_port("127.0.0.1:0")
         await self._server.start()
         return port
 
     async def _read(self, port: int) -> None:
-        async def outgoing() -> AsyncIterator[bytes]:
+        async def outgoing() -> AsyncIterator[pb.VerifyRequest]:
             while (request := await self._requests.get()) is not None:
                 yield request
 
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.enable_http_proxy", 0)]) as channel:
-            async for answer in channel.stream_stream("/bare.Trip/Go")(outgoing()):
+        options = [("grpc.enable_http_proxy", 0)]
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options, interceptors=[_Weigher()]) as channel:
+            go = channel.stream_stream(
+                "/bare.Trip/Go", pb.VerifyRequest.SerializeToString, pb.VerifyResponse.FromString
+            )
+            async for answer in go(outgoing()):
                 self._answers.put(answer)

@@ -37,46 +37,54 @@ from uihlm_wireless.link import Link
 from uihlm_wireless.settings import profile
 
 GOAL_MS = 1.0
+_PROMPT = [1, 2, 3, 4, 5]
 
 
-def rounds(connection: Connection, contract: Contract, count: int, key: bytes) -> tuple[list[float], list[float]]:
-    """Return (overhead, forward) in milliseconds of `count` rounds of one draft each."""
-    uplink = contract.codec
-    session = connection.session(contract)
-    prompt = [1, 2, 3, 4, 5]
-    session.open(prompt, key)
-    session.ready()
-    # A drafter that knows nothing would be rejected each time; only the machinery is timed, so any x will do.
-    x = contract.sampling.distribution(_logits(uplink.vocabulary_size))
-    position, epoch = len(prompt), 0
-    overhead_ms, forward_ms = [], []
-    for _ in range(count):
-        payload = uplink.draft(x, key, position).encode()
+class Ours:
+    """One session on the real stack, a draft a round."""
+
+    def __init__(self, connection: Connection, contract: Contract, key: bytes) -> None:
+        self._codec, self._key = contract.codec, key
+        self._session = connection.session(contract)
+        self._session.open(_PROMPT, key)
+        self._session.ready()
+        # A drafter that knows nothing would be rejected each time; only the machinery is timed, so any x will do.
+        self._x = contract.sampling.distribution(_logits(contract.codec.vocabulary_size))
+        self._position, self._epoch = len(_PROMPT), 0
+
+    def round(self) -> tuple[float, float]:
+        """Return (overhead, forward) of one round, milliseconds."""
+        payload = self._codec.draft(self._x, self._key, self._position).encode()
         started_s = time.perf_counter()
-        verdict = session.verdict(session.upload(Upload(epoch, position, payloads=(payload,))))
+        upload = Upload(self._epoch, self._position, payloads=(payload,))
+        verdict = self._session.verdict(self._session.upload(upload))
         took_s = time.perf_counter() - started_s
-        epoch += verdict.accepted == 0
-        position += 1
-        overhead_ms.append(1e3 * (took_s - verdict.cost.forward_s))
-        forward_ms.append(1e3 * verdict.cost.forward_s)
-    session.close()
-    # The first round needs no forward: its row is left from the prefill.
-    return overhead_ms[1:], forward_ms[1:]
+        self._epoch += verdict.accepted == 0
+        self._position += 1
+        return 1e3 * (took_s - verdict.cost.forward_s), 1e3 * verdict.cost.forward_s
+
+    def close(self) -> None:
+        """End the session."""
+        self._session.close()
 
 
 def _logits(vocabulary_size: int) -> npt.NDArray[np.float32]:
     return np.random.default_rng(0).normal(size=vocabulary_size).astype(np.float32) * 3
 
 
-def bare(trip: BareTrip, uplink: Codec, sampling: Sampling, count: int) -> list[float]:
-    """Return the overhead in milliseconds of `count` bare trips."""
+def turns(
+    ours: Ours, trip: BareTrip, uplink: Codec, sampling: Sampling, count: int
+) -> list[tuple[float, float, float]]:
+    """Return (overhead of ours, of a bare trip, forward) in milliseconds of `count` rounds of each, in turn."""
     x = sampling.distribution(_logits(uplink.vocabulary_size))
-    overhead_ms = []
+    found = []
     for position in range(count):
+        overhead_ms, forward_ms = ours.round()
         payload = uplink.draft(x, bytes(KEY_BYTES), position).encode()
-        took_s, forward_s = trip.round(payload)
-        overhead_ms.append(1e3 * (took_s - forward_s))
-    return overhead_ms[1:]
+        took_s, bare_forward_s = trip.round(payload)
+        found.append((overhead_ms, 1e3 * (took_s - bare_forward_s), forward_ms))
+    # The first round needs no forward: its row is left from the prefill.
+    return found[1:]
 
 
 def main() -> None:
@@ -92,28 +100,27 @@ def main() -> None:
     engine = load_engine(resolve("bundled", Role.TARGET), EngineSettings(threads=options.threads))
     sampling = Sampling(0.6)
     names = ("coupled", "dense32")
-    ours_ms: dict[str, list[float]] = {name: [] for name in names}
-    bare_ms: dict[str, list[float]] = {name: [] for name in names}
-    forward_ms: dict[str, list[float]] = {name: [] for name in names}
+    times_ms: dict[str, list[tuple[float, float, float]]] = {name: [] for name in names}
     with local_basestation(engine) as address:
         link = LinkInterceptor(Link(profile("none"), SimulatedClock()), Ledger())
         with Connection(str(address), engine.vocabulary_size, [link]) as connection:
             for repetition, name in itertools.product(range(options.repetitions), names):
                 uplink = codec(name, engine.vocabulary_size)
                 contract = Contract(engine.fingerprint, sampling, uplink)
-                overhead, forward = rounds(connection, contract, options.rounds, session_key(repetition, 0))
-                ours_ms[name] += overhead
-                forward_ms[name] += forward
+                ours = Ours(connection, contract, session_key(repetition, 0))
                 with BareTrip(engine, uplink, sampling) as trip:
-                    bare_ms[name] += bare(trip, uplink, sampling, options.rounds)
+                    times_ms[name] += turns(ours, trip, uplink, sampling, options.rounds)
+                ours.close()
     print(f"goal: overhead ≤ {GOAL_MS} ms (coupled)")
-    print(f"{'codec':10} {'overhead ms':>24} {'bare trip ms':>24} {'LLM forward ms':>24}")
+    print(f"{'codec':10} {'overhead ms':>24} {'bare trip ms':>24} {'ratio':>8} {'LLM forward ms':>24}")
     figures = {}
     for name in names:
-        ours, floor, forward_time = Spread.of(ours_ms[name]), Spread.of(bare_ms[name]), Spread.of(forward_ms[name])
-        print(f"{name:10} {ours:>24.3f} {floor:>24.3f} {forward_time:>24.2f}")
+        overheads, floors, forwards = zip(*times_ms[name], strict=True)
+        own, floor, forward_time = Spread.of(overheads), Spread.of(floors), Spread.of(forwards)
+        ratio = floor.median / own.median
+        print(f"{name:10} {own:>24.3f} {floor:>24.3f} {ratio:>8.2f} {forward_time:>24.2f}")
         figures[name] = {
-            "overhead_ms": ours.median, "bare_trip_ms": floor.median, "forward_ms": forward_time.median
+            "overhead_ms": own.median, "bare_trip_ms": floor.median, "forward_ms": forward_time.median
         }  # fmt: skip
     if options.json:
         Path(options.json).write_text(json.dumps(figures, indent=1), encoding="utf-8")

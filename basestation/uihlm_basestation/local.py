@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from uihlm_basestation.engines.engine import Engine
 from uihlm_basestation.server import Address, BaseStation
+from uihlm_proto.loops import new_event_loop
 
 
 @contextlib.contextmanager
@@ -17,7 +18,7 @@ def local_basestation(engine: Engine, max_sessions: int = 16) -> Iterator[Addres
 
     The protocol, the bytes and the client are those of a remote base station; only the process is shared.
     """
-    loop = asyncio.new_event_loop()
+    loop = new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="basestation", daemon=True)
     thread.start()
 
