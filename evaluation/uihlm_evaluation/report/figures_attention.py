@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from uihlm_evaluation.quality.bootstrap import prompt_draws
 from uihlm_evaluation.report.figure_style import FigureDataError, footnote, new_figure, style, styled
-from uihlm_evaluation.report.folder import Rounds
+from uihlm_evaluation.report.rounds import Rounds
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -56,7 +56,9 @@ def place_labels(
         lines: polylines that are better not crossed, in data units.
     """
     figure: Any = axes.figure
-    figure.canvas.draw()
+    figure.draw_without_rendering()
+    # Laid out for good: labels must not push the axes they were placed on, and saving need not lay out once more.
+    figure.set_layout_engine("none")
     renderer = figure.canvas.get_renderer()
     pixel = figure.dpi / 72.0
     extent = axes.get_window_extent(renderer)

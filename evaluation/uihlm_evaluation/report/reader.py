@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uihlm_device.tokens import Origin
-from uihlm_evaluation.report.folder import Floats, RunFolder
+from uihlm_evaluation.report.folder import RunFolder
+from uihlm_evaluation.report.rounds import Floats
 from uihlm_evaluation.report.texts import Texts
 
 ABSENT = 65535

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from uihlm_evaluation.report.folder import Rounds
+from uihlm_evaluation.report.rounds import Rounds
 from uihlm_evaluation.runs.rows import Row
 
 CONTROLS = ("random", "confidence", "u-random")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from uihlm_evaluation.prompts.datasets import Dataset, Example
-from uihlm_evaluation.report.folder import Rounds
+from uihlm_evaluation.report.rounds import Rounds
 from uihlm_evaluation.runs.configuration import RunConfig
 from uihlm_evaluation.runs.rows import Row
 from uihlm_evaluation.runs.runner import ROUNDS, SAMPLES, Progress, RoundLine, prepare

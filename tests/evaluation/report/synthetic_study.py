@@ -7,7 +7,8 @@ import numpy as np
 
 from uihlm_device.rules.policies import PolicySettings
 from uihlm_evaluation.quality.bootstrap import mean_interval
-from uihlm_evaluation.report.folder import NUMBERS, Rounds, RunFolder
+from uihlm_evaluation.report.folder import RunFolder
+from uihlm_evaluation.report.rounds import NUMBERS, Rounds
 from uihlm_evaluation.report.table_one import table_one
 from uihlm_evaluation.runs.results import Bill, Totals, summarise
 from uihlm_evaluation.runs.rows import Row

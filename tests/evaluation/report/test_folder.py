@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from saved_run import write_run
-from uihlm_evaluation.report.folder import NUMBERS, Rounds, RunFolder
+from uihlm_evaluation.report.folder import RunFolder
+from uihlm_evaluation.report.rounds import NUMBERS, Rounds
 from uihlm_evaluation.runs.rows import Row
 from uihlm_evaluation.runs.samples import SampleFileError
 from uihlm_proto.errors import InvalidRequestError

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from uihlm_device.rules.policies import PolicySettings
-from uihlm_evaluation.report.folder import Rounds
+from uihlm_evaluation.report.rounds import Rounds
 from uihlm_evaluation.runs.rows import Row
 from uihlm_evaluation.sweeps.controls import matched_controls
 
