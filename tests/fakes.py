@@ -121,12 +121,19 @@ class FakeDrafter:
         self.forwards += 1
         return np.stack(rows)
 
-    def settle(self, path: Sequence[int]) -> None:
+    def settle(self, path: Sequence[int], kept: Sequence[int] = ()) -> None:
         for node, above in zip(path, (-1, *path), strict=False):
             if self.tree[node][1] != above:
                 raise InvalidRequestError(f"{path} is no path of {self.tree}")
+        end = path[-1] if path else -1
+        below = {end: -1}
+        for node, (_, above) in enumerate(self.tree):
+            if above in below and node not in path:
+                below[node] = len(below) - 1
+        if kept and list(kept) != [node for node in below if node != end]:
+            raise InvalidRequestError(f"{kept} is not all that follows {path} in {self.tree}")
         self.ids += [self.tree[node][0] for node in path]
-        self.tree = []
+        self.tree = [(self.tree[node][0], below[self.tree[node][1]]) for node in kept]
 
 
 class FakeEngine:
@@ -134,6 +141,7 @@ class FakeEngine:
 
     max_context = 4096
     description = "fake"
+    caches = 1 << 20
 
     def __init__(
         self, logits: Logits, vocabulary_size: int, stop_ids: Sequence[int] = (), name: int | None = None
@@ -182,6 +190,9 @@ class FakeEngine:
             rows = [self._logits(context) for context in contexts]
             out.append(np.stack(rows) if rows else np.zeros((0, self.vocabulary_size), np.float32))
         return out
+
+    def missing(self, part: Work) -> Work | None:
+        return None
 
     def close_session(self, session: int) -> None:
         self.sessions.pop(session, None)

@@ -219,7 +219,7 @@ def test_tree_needs_the_coupled_judge_and_a_drafter_with_branches(address: objec
         device.decoder("hlm", tree=4)
 
 
-@pytest.mark.parametrize(("tree", "other"), [(65, {}), (-1, {}), (4, {"draft_length": 2}), (4, {"in_flight": 2})])
+@pytest.mark.parametrize(("tree", "other"), [(65, {}), (-1, {}), (4, {"draft_length": 2}), (4, {"in_flight": 3})])
 def test_settings_that_do_not_fit_are_refused(address: object, tree: int, other: dict[str, int]) -> None:
     with bench(address) as device, pytest.raises(InvalidRequestError, match=r"a tree (has 1|of 4 nodes)"):
         device.decoder("hlm", tree=tree, **other)

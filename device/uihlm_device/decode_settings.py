@@ -8,6 +8,7 @@ from uihlm_device.drafting import Decide, DraftSettings
 from uihlm_device.rules.importance import Readout
 from uihlm_device.rules.risk import Recalibrate
 from uihlm_device.rules.uncertainty import Estimator
+from uihlm_device.stream.outage import Outage
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_proto.limits import MAX_DRAFTS
 from uihlm_proto.sampling import Sampling
@@ -28,16 +29,18 @@ class DecodeSettings:
         readout: reading of the attention.
         draft_length: drafts an upload carries under a policy that uploads every token; a bonus token follows two or more.
             AUTO picks the length for each answer (uihlm_device/draft_length.py).
-        in_flight: uploads that may wait for their verdicts at once; 1 waits for each.
+        in_flight: uploads that may wait for their verdicts at once; 1 waits for each. Of trees at most one waits: with 2 the
+            device drafts on meanwhile.
         audit: whether the base station says of skipped tokens too how likely it would have rejected them.
         risk: budget of skipping, rejection probability of skipped tokens a token; None sets none. Implies the audit.
         recalibrate: whether θ_u moves between answers to hold that budget.
         decide: whether the policy looks at the draft, or decides before it is drawn (then uploads are unbiased).
+        outage: what happens where the base station does not answer; None gives the answer up at once.
         tree: nodes of the tree that an upload carries under a policy that uploads every token (codec `coupled`); 0: no tree.
 
     Raises:
         InvalidRequestError: for a draft length outside 1 … 64, a window below 1, or a tree of more than 64 nodes or beside
-            a draft length or a window.
+            a draft length or a window above 2.
     """
 
     sampling: Sampling
@@ -52,6 +55,7 @@ class DecodeSettings:
     recalibrate: Recalibrate = Recalibrate.OFF
     decide: Decide = Decide.TOKEN
     tree: int = 0
+    outage: Outage | None = None
 
     def __post_init__(self) -> None:
         if self.draft_length != AUTO and not 1 <= self.draft_length <= MAX_DRAFTS:
@@ -69,10 +73,10 @@ class DecodeSettings:
             raise InvalidRequestError(f"at least 1 upload must be allowed in flight, got {self.in_flight}")
         if not 0 <= self.tree <= MAX_DRAFTS:
             raise InvalidRequestError(f"a tree has 1 … {MAX_DRAFTS} nodes, or is 0 for none, got {self.tree}")
-        if self.tree and (self.draft_length != 1 or self.in_flight != 1):
+        if self.tree and (self.draft_length != 1 or self.in_flight > 2):
             raise InvalidRequestError(
-                f"a tree of {self.tree} nodes takes the place of blocks, and waits for its verdict: leave the draft length "
-                "and the uploads in flight at 1"
+                f"a tree of {self.tree} nodes takes the place of blocks, and one of them waits at a time: leave the draft "
+                "length at 1, and the uploads in flight at 1 (wait) or 2 (draft on meanwhile)"
             )
 
     @property

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from uihlm_cli.options.access import access_options
 from uihlm_cli.options.types import (
     F,
     choice,
@@ -70,6 +71,7 @@ model_options: Callable[[F], F] = group(
         "--llm", default=None, help="LLM of the local base station, as --model.  [default: the preset's, or bundled]"
     ),
     option("--server", default=None, metavar="HOST:PORT", help="Use this base station instead of a local one."),
+    access_options,
     option("--backend", type=click.Choice(["llama", "torch"]), help="Library.  [default: llama for GGUF, else torch]"),
     option("--threads", type=click.IntRange(0), default=0, help="CPU threads of each model; 0 takes every core."),
     option("--layer", type=click.IntRange(0), help="Attention layer read, from 0.  [default: 0.85 of the depth]"),
@@ -109,7 +111,7 @@ decode_options: Callable[[F], F] = group(
         "--in-flight",
         type=click.IntRange(1),
         default=1,
-        help="Uploads that may wait for verdicts at once; 1 waits for each.",
+        help="Uploads that may wait for verdicts at once; 1 waits for each. With --tree, 2 drafts on while one waits.",
     ),
     option(
         "--tree",

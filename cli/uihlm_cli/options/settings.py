@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import click
 
+from uihlm_cli.options.outages import outage_of
 from uihlm_cli.options.types import Values
 from uihlm_device.decode_settings import DecodeSettings
 from uihlm_device.drafting import Decide
@@ -65,6 +66,7 @@ def run_config(values: Values, policies: tuple[str, ...], selection: Selection =
             recalibrate=Recalibrate(values.get("recalibrate", _DEFAULT.decode.recalibrate)),
             decide=Decide(values["decide"]),
             tree=values["tree"],
+            outage=outage_of(values),
         ),
         rules=PolicySettings(values["theta_u"], values["k"], values["theta_c"], values["rate"], values["learned"]),
         codec=values["codec"],
@@ -89,10 +91,10 @@ def _check_tree(values: Values, policies: tuple[str, ...]) -> None:
             "--tree needs --policy hlm and --codec coupled: only the LLM's own draws can walk a tree of drafts, got "
             f"--policy {', '.join(policies)} and --codec {values['codec']}"
         )
-    elif values["tree"] and (values["draft_length"] != 1 or values["in_flight"] != 1):
+    elif values["tree"] and (values["draft_length"] != 1 or values["in_flight"] > 2):
         problem = (
-            "--tree takes the place of --draft-length, and waits for its verdict: leave --draft-length and --in-flight "
-            "out"
+            "--tree takes the place of --draft-length, and one tree waits at a time: leave --draft-length out, and "
+            "--in-flight at 1 (wait) or 2 (draft on meanwhile)"
         )
     if problem is not None:
         raise click.BadParameter(problem, param_hint="--tree")

@@ -103,8 +103,14 @@ class TreeDrafter(Drafter, Protocol):
             InvalidRequestError: no node, more than MAX_DRAFTS of them in a tree, or an id or a parent that there is not.
         """
 
-    def settle(self, path: Sequence[int]) -> None:
-        """End the tree: the nodes of `path`, from a root downwards, become the end of the cache; the rest is dropped."""
+    def settle(self, path: Sequence[int], kept: Sequence[int] = ()) -> None:
+        """End the tree: the nodes of `path`, from a root downwards, become the end of the cache; the rest is dropped.
+
+        Args:
+            path: numbers of nodes.
+            kept: numbers of all nodes that descend from the last one of `path`, in the order they ran, or none: they are the
+                first nodes of the next tree, in that order.
+        """
 
 
 def check_branches(ids: Sequence[int], parents: Sequence[int], before: int, vocabulary_size: int) -> None:

@@ -167,10 +167,10 @@ class LlamaDrafter:
             self._branches = self._with_branches()
         return self._branches.grow(self._length, ids, parents)
 
-    def settle(self, path: Sequence[int]) -> None:
+    def settle(self, path: Sequence[int], kept: Sequence[int] = ()) -> None:
         """End the tree, of which `path` stands; see `TreeDrafter.settle`."""
         if self._branches is not None:
-            self._branches.settle(self._length, path)
+            self._branches.settle(self._length, path, kept)
             self._length += len(path)
 
     def _with_branches(self) -> LlamaBranches:

@@ -184,12 +184,14 @@ class TorchDrafter:
         self._nodes, self._parents = nodes, whole
         return logits
 
-    def settle(self, path: Sequence[int]) -> None:
+    def settle(self, path: Sequence[int], kept: Sequence[int] = ()) -> None:
         """End the tree, of which `path` stands; see `TreeDrafter.settle`."""
         if self._nodes:
-            keep_path(self._cache, len(self._ids), path)
+            keep_path(self._cache, len(self._ids), [*path, *kept])
             self._ids += [self._nodes[node] for node in path]
-            self._nodes, self._parents = [], []
+            numbers = {node: number for number, node in enumerate(kept)}
+            self._parents = [numbers.get(self._parents[node], -1) for node in kept]
+            self._nodes = [self._nodes[node] for node in kept]
 
     def close(self) -> None:
         """Empty the cache; the model itself goes when nothing refers to it."""

@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from uihlm_proto.limits import MAX_DRAFTS
+
 FloatArray = npt.NDArray[np.float64]
 
 ROOT = -1
@@ -98,13 +100,13 @@ class Tree:
         """Return the number of a candidate among those that have run, if it has."""
         return self._ran.get(place)
 
-    def next_batch(self) -> list[Place]:
-        """Return what must run before the tree is known, likeliest first; nothing if it is known."""
-        return self._likeliest(self.size - len(self.run))[1]
+    def next_batch(self, further: int = 0) -> list[Place]:
+        """Return what must run before a tree of `further` more nodes is known, likeliest first; nothing if it is known."""
+        return self._likeliest(self.size + further, MAX_DRAFTS - len(self.run))[1]
 
     def nodes(self) -> tuple[list[Place], list[int], float]:
         """Return the tree as it is known: its nodes, the index of each one's parent (ROOT of the roots), and E."""
-        places, _ = self._likeliest(0)
+        places, _ = self._likeliest(self.size, 0)
         index = {place: number for number, place in enumerate(places)}
         parents = [ROOT if place.below == ROOT else index[self.run[place.below]] for place in places]
         return places, parents, 1.0 + sum(self._chance[p.below + 1] * self._chance_of(p) for p in places)
@@ -112,8 +114,28 @@ class Tree:
     def _chance_of(self, place: Place) -> float:
         return self.candidates[place.below + 1].chances[place.rank]
 
-    def _likeliest(self, guesses: int) -> tuple[list[Place], list[Place]]:
-        """Take the likeliest nodes, looking ahead from at most `guesses`; return those taken and those looked ahead from."""
+    def below(self, end: Place | None, token: int) -> tuple[Tree, list[int]] | None:
+        """Return the tree that hangs from a token after `end` (None: the root), and the numbers its nodes had here.
+
+        None if that token has not run. The first number is the token's own; the others are the new tree's `run`.
+        """
+        above = ROOT if end is None else self._ran.get(end, None)
+        if above is None or token not in self.candidates[above + 1].tokens:
+            return None
+        root = self._ran.get(Place(above, self.candidates[above + 1].tokens.index(token)))
+        if root is None:
+            return None
+        rest = Tree(self.size, self.deepest - self._depth[root + 1], self.usual, self.stop_ids)
+        rest.plant(self.candidates[root + 1])
+        numbers = {root: ROOT}
+        for number, place in enumerate(self.run):
+            if place.below in numbers:
+                rest.add(Place(numbers[place.below], place.rank), self.candidates[number + 1])
+                numbers[number] = len(rest.run) - 1
+        return rest, list(numbers)
+
+    def _likeliest(self, size: int, guesses: int) -> tuple[list[Place], list[Place]]:
+        """Take the `size` likeliest nodes, looking ahead from at most `guesses`; return those and what it looked ahead from."""
         taken: list[Place] = []
         ahead: dict[Place, None] = {}
         # (−P, order, place, P of the parent, rank and depth of a guess below the place; rank −1: the place itself).
@@ -130,7 +152,7 @@ class Tree:
             order += 1
 
         push(Place(ROOT, 0), 1.0, -1, 1)
-        for _ in range(self.size):
+        for _ in range(size):
             while heap:
                 minus, _order, place, above, rank, depth = heapq.heappop(heap)
                 if rank < 0 or place in ahead or len(ahead) < guesses:

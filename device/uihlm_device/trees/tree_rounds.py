@@ -5,64 +5,39 @@
     commit    the path that the LLM's own draws walked, and the draw that left the tree
     settle    the drafter's cache to that path: no token of it is run twice
 
+While a verdict is in flight the device may draft on (`in_flight` above 1): the next likeliest nodes run, those beside the tree
+and those below it. If the draw that left the tree is one of them, the next tree starts from what hangs there.
+
 Every token is the LLM's own draw, so the answer is that of policy `llm`, whatever the tree. The last token of an answer at
-its limit has no room for a path and a draw: it is asked for by a single draft, as in a chain.
+its limit has no room for a path and a draw: it is asked for by a single draft, as in a chain. While the link is lost the
+device's own draws are committed one by one, marked.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
-
-import numpy as np
 
 from uihlm_device.charges import NOTHING, Charge, Judged, token_record
 from uihlm_device.conversation import Conversation
 from uihlm_device.decode_settings import DecodeSettings
-from uihlm_device.drafters.drafter import Drafter, Float32Array, TreeDrafter
-from uihlm_device.rules.policies import Evidence, Mode, Policy, known
+from uihlm_device.drafters.drafter import Drafter, TreeDrafter
+from uihlm_device.rules.policies import Evidence, Mode, Policy
+from uihlm_device.stream.outage import LinkLostError
 from uihlm_device.stream.session import Session, Upload, Verdict
 from uihlm_device.tokens import Origin, TokenRecord
-from uihlm_device.trees.chances import CANDIDATES, Chances
-from uihlm_device.trees.tree import ROOT, Candidates, FloatArray, Place, Tree, best_of
+from uihlm_device.trees.chances import Chances
+from uihlm_device.trees.grown import Grown, TreeDraft
+from uihlm_device.trees.pace import Pace
+from uihlm_device.trees.race import Race
+from uihlm_device.trees.tree import ROOT, Place, Tree
 from uihlm_proto.codecs import Codec, Judge
 from uihlm_proto.codecs.ids import encode_id
 from uihlm_proto.errors import InvalidRequestError, ProtocolError
-from uihlm_proto.randomness import Role, exponentials
-from uihlm_proto.sampling import Sampling
+from uihlm_proto.limits import MAX_DRAFTS
 from uihlm_wireless.clock import Clock
 from uihlm_wireless.ledger import Ledger
 from uihlm_wireless.timing import TimingProfile
-
-
-@dataclass(frozen=True, slots=True)
-class TreeDraft:
-    """A draft of a tree, for its record; what growing took is charged to the round."""
-
-    evidence: Evidence
-    attention: None = None
-    draft_s: float = 0.0
-
-    @property
-    def x_d(self) -> float:
-        """The drafter's probability of it."""
-        return known(self.evidence.x_d)
-
-
-@dataclass(frozen=True, slots=True)
-class _Grown:
-    """A tree as it is sent: its drafts, the index of each one's parent, and the device seconds it took."""
-
-    tree: Tree
-    places: list[Place]
-    parents: list[int]
-    draft_s: float
-
-    def draft(self, node: int) -> TreeDraft:
-        place = self.places[node]
-        below = self.tree.candidates[place.below + 1]
-        return TreeDraft(Evidence(below.tokens[place.rank], below.x[place.rank], None, None, None, None, None))
 
 
 class TreeRounds:
@@ -91,6 +66,11 @@ class TreeRounds:
         self._ledger = ledger
         self._timing = timing
         self._chances = Chances()
+        # What was drafted ahead and hangs from the last committed token: the drafter's cache holds it as a tree.
+        self._rest: Tree | None = None
+        self._pace = Pace()
+        # What a round cost whose verdict never came.
+        self._lost = NOTHING
 
     def write(self, conversation: Conversation, limit: int) -> Generator[TokenRecord]:
         """Write one answer, one record a token; see `Decoder.answer`."""
@@ -100,20 +80,28 @@ class TreeRounds:
         written = number = 0
         # Ids that the drafter's cache holds, of which a dropped generator may not have committed all.
         held = conversation.drafted
+        self._rest = None
         try:
             finished = False
             while not finished:
-                number += 1
-                left = limit - written
-                grown = self._grow(conversation, held, left)
+                left = limit - written if conversation.room is None else min(limit - written, conversation.room)
+                asks = session.reachable()
+                grown = self._grow(conversation, held, left if asks else 1)
                 held = len(conversation.ids)
-                charge, verdict = self._ask(conversation, session, grown, chain=left == 1)
+                try:
+                    charge, verdict = self._ask(conversation, session, grown, chain=left == 1)
+                except LinkLostError:
+                    self._drafter.settle([])
+                    self._rest = None
+                    record = self._alone(conversation, grown)
+                    written += 1
+                    finished = record.stop or written >= limit
+                    yield record
+                    continue
+                number += 1
                 path = list(verdict.path) if left > 1 else list(range(verdict.accepted))
                 _check(verdict, path, grown, left, self._drafter.stop_ids)
-                ran = [grown.tree.ran(grown.places[node]) for node in path]
-                stands = [node for node in ran if node is not None]
-                self._drafter.settle(stands)
-                held += len(stands)
+                held += self._settle(grown, path, verdict.token)
                 end = path[-1] if path else ROOT
                 corrected = end in grown.parents
                 conversation.epoch += corrected
@@ -128,44 +116,57 @@ class TreeRounds:
                 for index, (token, origin, draft) in enumerate(steps):
                     stop = token in self._drafter.stop_ids
                     written += 1
-                    finished = stop or written >= limit
                     position = len(conversation.ids)
                     conversation.ids.append(token)
+                    finished = stop or written >= limit or conversation.room == 0
                     judged = Judged(number, verdict, index)
                     yield token_record(position, token, origin, stop=stop, draft=draft, judged=judged, charge=charge)
                     charge = NOTHING
         finally:
             conversation.drafted = min(held, len(conversation.ids))
 
-    def _grow(self, conversation: Conversation, held: int, left: int) -> _Grown:
+    def _grow(self, conversation: Conversation, held: int, left: int) -> Grown:
         """Grow the tree after the committed ids, of which the cache holds `held`, for an answer of `left` more tokens."""
         started_s = time.perf_counter()
         ids, first = conversation.ids, len(conversation.ids)
-        race = _Race(self._settings.sampling, conversation.key, first, self._chances)
+        race = Race(self._settings.sampling, conversation.key, first, self._chances)
         size, deepest = (self._settings.tree, left - 1) if left > 1 else (1, 1)
-        tree = Tree(size, deepest, self._chances.usual(), self._drafter.stop_ids)
-        # The last id is run again where its record is gone.
-        keep_len = min(held, first - 1)
-        tree.plant(race.candidates(self._drafter.forward(keep_len, ids[keep_len:]).logits, 0))
-        calls = 1
+        tree, self._rest = self._rest, None
+        if tree is None:
+            tree = Tree(size, deepest, self._chances.usual(), self._drafter.stop_ids)
+            # The last id is run again where its record is gone.
+            keep_len = min(held, first - 1)
+            tree.plant(race.candidates(self._drafter.forward(keep_len, ids[keep_len:]).logits, 0))
+            self.drafter_calls += 1
+            self.drafter_nodes += 1
+            charged = 1
+        else:
+            tree.size, tree.deepest, charged = size, deepest, 0
         while batch := tree.next_batch():
-            rows = self._drafter.grow([tree.token(place) for place in batch], [place.below for place in batch])
-            for place, logits in zip(batch, rows, strict=True):
-                tree.add(place, race.candidates(logits, tree.depth(place)))
-            calls += 1
+            self._run(tree, race, batch)
+            charged += len(batch)
         places, parents, expected = tree.nodes()
-        nodes = len(tree.run) + 1
         self.rounds += 1
-        self.drafter_calls += calls
-        self.drafter_nodes += nodes
         self.expected += expected
+        return Grown(tree, race, places, parents, self._drafted(started_s, charged))
+
+    def _run(self, tree: Tree, race: Race, batch: Sequence[Place]) -> None:
+        """Run nodes of a tree in one batch."""
+        rows = self._drafter.grow([tree.token(place) for place in batch], [place.below for place in batch])
+        for place, logits in zip(batch, rows, strict=True):
+            tree.add(place, race.candidates(logits, tree.depth(place)))
+        self.drafter_calls += 1
+        self.drafter_nodes += len(batch)
+
+    def _drafted(self, started_s: float, nodes: int) -> float:
+        """Charge the clock with what running `nodes` positions took since `started_s`, and return it."""
         # A fixed time a draft is charged for every position run, though a batch takes less than its parts.
         fixed_s = self._timing.draft_s
         draft_s = time.perf_counter() - started_s if fixed_s is None else fixed_s * nodes
         self._clock.advance(draft_s)
-        return _Grown(tree, places, parents, draft_s)
+        return draft_s
 
-    def _ask(self, conversation: Conversation, session: Session, grown: _Grown, chain: bool) -> tuple[Charge, Verdict]:
+    def _ask(self, conversation: Conversation, session: Session, grown: Grown, chain: bool) -> tuple[Charge, Verdict]:
         context_ids, skipped_ids = conversation.unsent()
         tokens = [grown.tree.token(place) for place in grown.places]
         round_number = session.upload(
@@ -178,11 +179,64 @@ class TreeRounds:
                 parents=() if chain else grown.parents,
             )
         )
-        verdict = session.verdict(round_number)
+        draft_s, launched_s = grown.draft_s, self._clock.now()
+        try:
+            if self._clock.simulated:
+                # One computation at a time: the verdict is awaited now, and hidden until the virtual clock shows it.
+                verdict = session.verdict(round_number)
+            if self._settings.in_flight > 1 and not chain:
+                draft_s += self._draft_ahead(session, round_number, grown)
+            if not self._clock.simulated:
+                verdict = session.verdict(round_number)
+        except LinkLostError:
+            self._lost = Charge(self._ledger.pop(round_number))
+            raise
+        self._pace.waited_s = max(0.0, self._clock.verdict_at(round_number) - launched_s)
         self._clock.wait_until(self._clock.verdict_at(round_number))
-        return Charge(self._ledger.pop(round_number), verdict.cost, grown.draft_s), verdict
+        return Charge(self._ledger.pop(round_number), verdict.cost, draft_s), verdict
 
-    def _learn(self, grown: _Grown, path: Sequence[int], token: int | None) -> None:
+    def _draft_ahead(self, session: Session, round_number: int, grown: Grown) -> float:
+        """Run the likeliest nodes that the tree lacks while its verdict is awaited; return the seconds that took."""
+        took_s = 0.0
+        # As long as the last verdict took; a batch that would end after that would make this one wait.
+        while not self._landed(session, round_number) and (count := self._pace.fits(took_s)):
+            started_s = time.perf_counter()
+            batch = grown.tree.next_batch(MAX_DRAFTS)[:count]
+            if not batch:
+                break
+            self._run(grown.tree, grown.race, batch)
+            spent_s = self._drafted(started_s, len(batch))
+            self._pace.ran(len(batch), spent_s)
+            took_s += spent_s
+        return took_s
+
+    def _landed(self, session: Session, round_number: int) -> bool:
+        clock = self._clock
+        return clock.now() >= clock.verdict_at(round_number) if clock.simulated else session.arrived(round_number)
+
+    def _settle(self, grown: Grown, path: Sequence[int], token: int | None) -> int:
+        """Cut the drafter's cache to what stands, with what was drafted ahead of it; return the ids it gained."""
+        tree = grown.tree
+        stands = [node for place in path if (node := tree.ran(grown.places[place])) is not None]
+        after = None if token is None else tree.below(grown.places[path[-1]] if path else None, token)
+        if after is None:
+            self._drafter.settle(stands)
+            return len(stands)
+        self._rest, (own, *kept) = after
+        self._drafter.settle([*stands, own], kept)
+        return len(stands) + 1
+
+    def _alone(self, conversation: Conversation, grown: Grown) -> TokenRecord:
+        """Commit the drafter's own draw, and charge it with what was sent in vain."""
+        below = grown.tree.candidates[0]
+        token, position = below.tokens[0], len(conversation.ids)
+        conversation.ids.append(token)
+        draft = TreeDraft(Evidence(token, below.x[0], None, None, None, None, None))
+        charge, self._lost = self._lost.plus(Charge(draft_s=grown.draft_s)), NOTHING
+        stop = token in self._drafter.stop_ids
+        return token_record(position, token, Origin.OUTAGE, stop=stop, draft=draft, judged=None, charge=charge)
+
+    def _learn(self, grown: Grown, path: Sequence[int], token: int | None) -> None:
         """Note at which ranks the LLM's draws were, where the candidates are known."""
         tree = grown.tree
         places = [grown.places[node] for node in path]
@@ -192,30 +246,6 @@ class TreeRounds:
         if token is not None and last is not None:
             below = tree.candidates[last + 1]
             self._chances.note(below.scores, below.tokens.index(token) if token in below.tokens else None)
-
-
-class _Race:
-    """The candidates of one round's tree: the noise of each depth is made once."""
-
-    def __init__(self, sampling: Sampling, key: bytes, first: int, chances: Chances) -> None:
-        self._sampling = sampling
-        self._key = key
-        self._first = first
-        self._chances = chances
-        self._noise: list[FloatArray] = []
-
-    def candidates(self, logits: Float32Array, depth: int) -> Candidates:
-        """Return what may follow a position that the tree reaches at `depth` nodes from its root."""
-        x = self._sampling.distribution(logits)
-        if self._sampling.temperature == 0.0:
-            # Greedy draws have no noise: those next in line are the next likeliest.
-            best, scores = best_of(Sampling(1.0).distribution(logits), np.ones(x.size), CANDIDATES)
-        else:
-            while len(self._noise) <= depth:
-                self._noise.append(exponentials(self._key, Role.GUMBEL, self._first + len(self._noise), x.size))
-            best, scores = best_of(x, self._noise[depth], CANDIDATES)
-        tokens = tuple(best.tolist())
-        return Candidates(tokens, tuple(x[best].tolist()), self._chances.of(scores), tuple(scores.tolist()))
 
 
 def tree_rounds(
@@ -241,7 +271,7 @@ def tree_rounds(
     return TreeRounds(drafter, settings, clock, ledger, timing)
 
 
-def _check(verdict: Verdict, path: Sequence[int], grown: _Grown, left: int, stop_ids: frozenset[int]) -> None:
+def _check(verdict: Verdict, path: Sequence[int], grown: Grown, left: int, stop_ids: frozenset[int]) -> None:
     """Raise ProtocolError if the verdict is no answer to this tree."""
     above = [ROOT, *path[:-1]]
     known = all(0 <= node < len(grown.parents) for node in path)

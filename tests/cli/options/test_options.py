@@ -218,9 +218,9 @@ def test_tree_needs_hlm_and_coupled(arguments, policies):
     assert refused.value.exit_code == 2
 
 
-@pytest.mark.parametrize("other", [("--draft-length", "4"), ("--draft-length", "auto"), ("--in-flight", "2")])
+@pytest.mark.parametrize("other", [("--draft-length", "4"), ("--draft-length", "auto"), ("--in-flight", "3")])
 def test_tree_excludes_blocks_and_a_window(other):
-    with pytest.raises(click.BadParameter, match="leave --draft-length and --in-flight out"):
+    with pytest.raises(click.BadParameter, match="takes the place of --draft-length"):
         config("--tree", "4", "--codec", "coupled", *other)
 
 

@@ -91,6 +91,32 @@ def test_rows_are_those_of_the_branch_alone_and_the_path_stays(pair: tuple[TreeD
     assert np.median(far) > 2.0 * near(drafter)
 
 
+def test_what_hangs_from_the_path_can_stay_and_grows_on(pair: tuple[TreeDrafter, TreeDrafter]) -> None:
+    """0 ─ 2 ─ 4 ─ 5, 0 ─ 3, 1 ─ 6, 2 ─ 7: with 0 and 2 settled, 4, 5 and 7 are the next tree's 0, 1 and 2."""
+    drafter, fresh = pair
+    ids, nodes = [5, 6, 7], [11, 12, 13, 14, 15, 16, 17, 18]
+    drafter.forward(0, ids)
+    for batch, parents in (
+        (slice(0, 2), (-1, -1)),
+        (slice(2, 4), (0, 0)),
+        (slice(4, 5), (2,)),
+        (slice(5, 8), (4, 1, 2)),
+    ):
+        drafter.grow(nodes[batch], parents)
+    drafter.settle([0, 2], kept=[4, 5, 7])
+    rows = drafter.grow([21, 22, 23, 24], [1, 2, 0, -1]).copy()
+    trunk = [*ids, 11, 13]
+    branches = ([15, 16, 21], [18, 22], [15, 23], [24])
+    for row, branch in zip(rows, branches, strict=True):
+        assert distance(row, fresh.forward(0, [*trunk, *branch]).logits) < near(drafter)
+    drafter.settle([0, 1, 3])
+    after = drafter.forward(len(trunk) + 3, [31]).logits.copy()
+    assert distance(after, fresh.forward(0, [*trunk, 15, 16, 21, 31]).logits) < near(drafter)
+    # What fell is gone, and its place is free again.
+    row = drafter.grow([41], [-1])[0].copy()
+    assert distance(row, fresh.forward(0, [*trunk, 15, 16, 21, 31, 41]).logits) < near(drafter)
+
+
 def test_forward_drops_a_tree_nobody_settled(pair: tuple[TreeDrafter, TreeDrafter]) -> None:
     drafter, fresh = pair
     drafter.forward(0, [5, 6, 7])
