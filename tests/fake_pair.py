@@ -32,6 +32,9 @@ class AsciiTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         return bytes(i for i in ids if i != STOP).decode("ascii")
 
+    def piece(self, token: int) -> bytes:
+        return b"" if token == STOP else bytes([token])
+
     def pieces(self) -> list[str]:
         return [f"<{i}>" for i in range(V)]
 

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from uihlm_device.stream.access import PLAIN, Access
 from uihlm_evaluation.runs.configuration import RunConfig
 from uihlm_evaluation.runs.rows import Row
 from uihlm_evaluation.sweeps.compute_times import ComputeTimes
@@ -23,6 +24,7 @@ class SweepWorker:
         times: what compute is charged; None measures it, and then shares nothing between rows.
         server: base station to ask; None starts one here.
         timeout_s: wait for any one answer.
+        access: how the base station is reached.
     """
 
     config: RunConfig
@@ -30,6 +32,7 @@ class SweepWorker:
     times: ComputeTimes | None
     server: str | None
     timeout_s: float
+    access: Access = PLAIN
 
     @contextlib.contextmanager
     def __call__(self) -> Iterator[Answer]:
@@ -44,7 +47,8 @@ class SweepWorker:
         # The link charges forwards, whatever the row.
         forwards = None if times is None else TimingProfile(None, times.forward_s, times.position_s)
         config = self.config if forwards is None else replace(self.config, timing=forwards)
-        with opened_device(config, self.server, self.timeout_s, shared_paths=times is not None) as device:
+        sharing = times is not None
+        with opened_device(config, self.server, self.timeout_s, shared_paths=sharing, access=self.access) as device:
             decoders = {}
             for row in self.rows:
                 rule = policy(row.policy, row.rules)

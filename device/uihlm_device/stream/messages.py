@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 from uihlm_device.stream.session import Cost, Upload, Verdict
+from uihlm_proto.errors import ProtocolError
 from uihlm_proto.v1 import verification_pb2 as pb
 
 
@@ -20,6 +23,28 @@ def upload_message(round_number: int, upload: Upload) -> pb.Upload:
         generate=upload.generate,
         assumed_id=upload.assumed_id,
     )
+
+
+# Rounding may carry a sum of probabilities so far beyond 1.
+_ROUNDING = 1e-6
+
+
+def check_verdict(message: pb.Verdict, vocabulary_size: int) -> None:
+    """Raise ProtocolError if a verdict holds what no base station can mean: it would reach models, clocks and results."""
+    if message.HasField("token_id") and message.token_id >= vocabulary_size:
+        raise ProtocolError(f"the base station sent token {message.token_id}, the vocabulary has {vocabulary_size}")
+    shares = (message.y_d, message.reject_probability, message.total_variation, message.skipped_reject_probability)
+    if not all(0.0 <= value <= 1.0 + _ROUNDING for values in shares for value in values):
+        raise ProtocolError("the base station sent a probability outside 0 … 1")
+    check_cost(message.cost)
+
+
+def check_cost(message: pb.Cost) -> None:
+    """Raise ProtocolError if a cost is no time."""
+    if not all(0.0 <= value < math.inf for value in (message.forward_s, message.queue_s)):
+        raise ProtocolError(
+            f"the base station says it took {message.forward_s} s, after {message.queue_s} s in its queue"
+        )
 
 
 def verdict_of(message: pb.Verdict, generating: bool) -> Verdict:

@@ -1,0 +1,1 @@
+"""Generated and mutated messages, in any order, against a live base station: `python -m benchmarks.fuzz`."""
