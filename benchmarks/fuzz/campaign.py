@@ -40,6 +40,7 @@ class Settings:
         messages: how many.
         seed: of every case.
         first: number of the first case.
+        stride: between the numbers of two cases; others play those between.
         last: number of the last case; None goes on until there were enough messages.
         at_once: cases played side by side.
         every_s: between two reports.
@@ -48,6 +49,7 @@ class Settings:
     messages: int
     seed: int
     first: int = 0
+    stride: int = 1
     last: int | None = None
     at_once: int = 8
     every_s: float = 10.0
@@ -126,7 +128,7 @@ async def _cases(
     tell: Callable[[], None],
     neighbour: Neighbour,
 ) -> None:
-    numbers = itertools.count(settings.first)
+    numbers = itertools.count(settings.first, settings.stride)
     told_s = time.perf_counter()
 
     def wanted() -> bool:
@@ -140,7 +142,7 @@ async def _cases(
         nonlocal told_s
         while wanted():
             number = next(numbers)
-            outcome.next_case = number + 1
+            outcome.next_case = number + settings.stride
             case = Case(settings.seed, number)
             try:
                 async with asyncio.timeout(HANG_S):

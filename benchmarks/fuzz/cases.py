@@ -6,10 +6,10 @@ import enum
 import random
 from dataclasses import dataclass
 
-from benchmarks.fuzz.belief import Belief
-from benchmarks.fuzz.mutation import mutated, odd_fields
-from benchmarks.fuzz.right import RIGHT, WEIGHTS, in_flight, opening, stale
-from benchmarks.fuzz.wrong import EITHER, Codes, bad_open, bad_upload, out_of_order
+from benchmarks.fuzz.messages.belief import Belief
+from benchmarks.fuzz.messages.mutation import mutated, odd_fields
+from benchmarks.fuzz.messages.right import RIGHT, WEIGHTS, in_flight, opening, stale
+from benchmarks.fuzz.messages.wrong import EITHER, Codes, bad_open, bad_upload, out_of_order
 
 _ANSWERED: Codes = frozenset()
 _TRIES = 8

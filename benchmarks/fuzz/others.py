@@ -11,10 +11,10 @@ from grpc_health.v1 import health_pb2
 
 from benchmarks.fuzz.cases import Case, Kind
 from benchmarks.fuzz.engine import MAX_CONTEXT, VOCABULARY, TableEngine
-from benchmarks.fuzz.mutation import mutated
+from benchmarks.fuzz.messages.mutation import mutated
+from benchmarks.fuzz.messages.right import ids, opening
+from benchmarks.fuzz.messages.wrong import EITHER, INVALID, MISMATCH, TOO_LARGE, Codes
 from benchmarks.fuzz.play import VERIFY, Metadata, Tally, WrongAnswerError, play_stream
-from benchmarks.fuzz.right import ids, opening
-from benchmarks.fuzz.wrong import EITHER, INVALID, MISMATCH, TOO_LARGE, Codes
 from uihlm_proto.limits import max_request_bytes
 from uihlm_proto.v1 import verification_pb2 as pb
 

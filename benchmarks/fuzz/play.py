@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 import grpc
 
-from benchmarks.fuzz.belief import Belief
 from benchmarks.fuzz.cases import Case, End, Step
-from benchmarks.fuzz.mutation import is_last, parsed
+from benchmarks.fuzz.messages.belief import Belief
+from benchmarks.fuzz.messages.mutation import is_last, parsed
 from uihlm_proto.v1 import verification_pb2 as pb
 
 VERIFY = "/uihlm.v1.VerificationService/Verify"

@@ -97,8 +97,8 @@ class ChatFormat:
                 tools=None,
                 documents=None,
             )
-        # A template is a program: it may also fail as one.
-        except (self._template_error, TypeError, ValueError, KeyError) as error:
+        # A template is a program: it may also fail as one; what the sandbox forbids shows as one of these.
+        except (self._template_error, ArithmeticError, TypeError, ValueError, KeyError) as error:
             raise ModelError(f"the model's chat template refuses this conversation: {error}") from error
         return text
 

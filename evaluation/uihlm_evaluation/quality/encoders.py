@@ -107,8 +107,10 @@ def load_encoder(folder: Path) -> tuple[Any, Any]:
     chatter.disable_progress_bar()
     chatter.set_verbosity_error()  # it warns of weights that these uses leave out on purpose
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = AutoModel.from_pretrained(folder, local_files_only=True).eval()
+        # Data only: no code from the folder, and no pickles.
+        shared: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        tokenizer = AutoTokenizer.from_pretrained(folder, **shared)
+        model = AutoModel.from_pretrained(folder, use_safetensors=True, **shared).eval()
     except (OSError, ValueError) as error:
         raise MetricError(f"the encoder {folder.name} cannot be loaded: {error}") from error
     finally:

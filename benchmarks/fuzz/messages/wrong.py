@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import grpc
 import numpy as np
 
-from benchmarks.fuzz.belief import Belief
 from benchmarks.fuzz.engine import MAX_CONTEXT, VOCABULARY
-from benchmarks.fuzz.right import opening, payloads
+from benchmarks.fuzz.messages.belief import Belief
+from benchmarks.fuzz.messages.right import opening, payloads
 from uihlm_proto.limits import MAX_DRAFTS
 from uihlm_proto.v1 import verification_pb2 as pb
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from benchmarks.fuzz.belief import Belief
 from benchmarks.fuzz.engine import STOP, VOCABULARY, TableEngine
+from benchmarks.fuzz.messages.belief import Belief
 from uihlm_proto.codecs import codec
 from uihlm_proto.limits import PROTOCOL_VERSION
 from uihlm_proto.v1 import verification_pb2 as pb

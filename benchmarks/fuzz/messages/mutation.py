@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from google.protobuf.message import DecodeError
 
-from benchmarks.fuzz.belief import Belief
+from benchmarks.fuzz.messages.belief import Belief
 from uihlm_proto.v1 import verification_pb2 as pb
 
 _EDGES = (0, 1, 2, 127, 128, 255, 256, 2**16, 2**31 - 1, 2**31, 2**32 - 1)
