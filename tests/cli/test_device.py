@@ -65,7 +65,7 @@ def test_option_has_a_help_text_and_its_environment_variable(program, name, opti
     assert " ".join(option.help.split()) in text
 
 
-NO_DEFAULT = ("config", "server", "sample", "profile", "risk", "learned")
+NO_DEFAULT = ("config", "server", "sample", "profile", "risk", "learned", "trace")
 
 
 @pytest.mark.parametrize(("program", "name", "option"), OPTIONS)

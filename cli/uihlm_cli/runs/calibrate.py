@@ -3,38 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
 from uihlm_cli.errors import SomeSamplesFailed, reported
+from uihlm_cli.options.access import access_of
 from uihlm_cli.options.groups import config_option, decode_options, format_option, model_options, selection_group
-from uihlm_cli.options.settings import llm_name
-from uihlm_device.decode_settings import DecodeSettings
+from uihlm_cli.runs.frame import check_resume, chosen_prompts, output_folder
+from uihlm_cli.traces.tracing import LIMIT, check_codec, hidden_option, shown_progress, trace_config, whole_prompts_kept
 from uihlm_device.rules.predictor import LearnedFile
-from uihlm_device.rules.uncertainty import Estimator
 from uihlm_evaluation.calibration.findings import Choice, Findings, document, profile_of, write
 from uihlm_evaluation.calibration.learned import LEARNED, Comparison, compare, train
 from uihlm_evaluation.calibration.profile import Profile, ProfileModel
 from uihlm_evaluation.calibration.thresholds import Threshold
 from uihlm_evaluation.calibration.trace import Trace, TraceHeader
-from uihlm_evaluation.calibration.tracing import PARTS, Progress, Traced, Tracer, TraceSettings, make_trace
-from uihlm_evaluation.prompts.datasets import Dataset, load, select
-from uihlm_evaluation.runs.configuration import ClockMode, RunConfig, Selection
-from uihlm_proto.errors import InvalidRequestError, UnavailableError
-from uihlm_proto.sampling import Sampling
+from uihlm_evaluation.calibration.tracing import Tracer, TraceSettings, make_trace
+from uihlm_evaluation.prompts.datasets import Dataset
+from uihlm_evaluation.runs.configuration import RunConfig
+from uihlm_proto.errors import InvalidRequestError
 
-_LIMIT = 60
 _CHOICE = Choice()
 
 
 @click.command("calibrate")
 @config_option
-@selection_group(f"{_LIMIT}, or as many as --sample draws")
+@selection_group(f"{LIMIT}, or as many as --sample draws")
 @decode_options
 @click.option(
     "--threshold",
@@ -56,13 +51,7 @@ _CHOICE = Choice()
     help="γ of the profile.",
 )
 @model_options
-@click.option(
-    "--hidden/--no-hidden",
-    default=True,
-    show_default=True,
-    show_envvar=True,
-    help="Keep the drafter's hidden states in the trace.",
-)
+@hidden_option
 @click.option(
     "--learn",
     is_flag=True,
@@ -105,46 +94,16 @@ def command(**values: Any) -> None:
     1 error, 2 usage, 3 some prompts failed, 4 the base station cannot be reached, 130 interrupted; an interrupted run goes
     on with --resume.
     """
-    if values["resume"] and values["output"] is None:
-        raise click.UsageError("--resume needs --output: the folder of the trace to go on with")
+    check_resume(values, "trace")
     if values["learn"] and not values["hidden"]:
         raise click.UsageError("--learn reads the hidden states, which --no-hidden leaves out: give one of them")
-    if values["codec"] == "coupled":
-        raise click.UsageError("--codec coupled sends no distribution, so nothing can be learnt of it: leave it out")
+    check_codec(values)
     with reported():
-        config = _config(values)
-        selection = config.selection
-        whole = load(selection.dataset)
-        if whole.notice:
-            click.echo(f"note: {whole.notice}", err=True)
-        dataset = select(whole, selection.limit, selection.offset, selection.sample, selection.seed)
-        output: Path = values["output"] or Path("runs") / datetime.now().strftime("calibrate-%Y%m%d-%H%M%S")
-        try:
+        config = trace_config(values)
+        dataset = chosen_prompts(config.selection)
+        output = output_folder(values, "calibrate")
+        with whole_prompts_kept(output):
             _calibrate(config, dataset, output, values)
-        except (KeyboardInterrupt, UnavailableError):
-            if any((output / PARTS).glob("*.npz")):
-                click.echo(f"whole prompts are kept: the same flags and --resume --output {output} go on", err=True)
-            raise
-
-
-def _config(values: dict[str, Any]) -> RunConfig:
-    """Return the settings of the trace; what only its reading depends on is not among them."""
-    limit = values["limit"] or (None if values["sample"] else _LIMIT)
-    return RunConfig(
-        selection=Selection(values["dataset"], limit, values["offset"], values["sample"], values["seed"]),
-        policies=("hlm",),
-        decode=DecodeSettings(
-            Sampling(values["temperature"], values["top_k"], values["top_p"]),
-            max_tokens=values["max_tokens"],
-            estimator=Estimator(values["estimator"]),
-        ),
-        codec=values["codec"],
-        clock=ClockMode.SIMULATED,
-        model=values["model"],
-        llm=llm_name(values),
-        threads=values["threads"],
-        backend=values["backend"],
-    )
 
 
 def _calibrate(config: RunConfig, dataset: Dataset, output: Path, values: dict[str, Any]) -> None:
@@ -156,18 +115,15 @@ def _calibrate(config: RunConfig, dataset: Dataset, output: Path, values: dict[s
     from uihlm_evaluation.runs.table import TableFormat
     from uihlm_models.sources import file_sha256
 
-    with opened_device(config, values["server"], values["timeout_s"]) as device:
+    with opened_device(config, values["server"], values["timeout_s"], access=access_of(values)) as device:
         source, target = device.models.slm, device.models.llm
         slm = ProfileModel(source.label, file_sha256(source))
         llm = ProfileModel(target.label, file_sha256(target)) if target else ProfileModel("of the named server", None)
         header = TraceHeader.of(config.decode.sampling, config.decode.estimator, slm.sha256, llm.sha256)
-        traced = _with_progress(
-            Tracer(device.drafter_for, device.assemble, device.chat_format.first_turn),
-            TraceSettings(config, header, values["hidden"]),
-            dataset,
-            output,
-            values["resume"],
-        )
+        tracer = Tracer(device.drafter_for, device.assemble, device.chat_format.first_turn)
+        settings = TraceSettings(config, header, values["hidden"])
+        with shown_progress(len(dataset.examples)) as show:
+            traced = make_trace(tracer, settings, dataset.examples, output, values["resume"], show)
     click.echo("reading the trace …", err=True)
     findings = Findings.of(traced.trace, config.selection.seed)
     choice = Choice(Threshold(values["threshold"]), values["layer"], values["k"], values["gamma"])
@@ -206,45 +162,3 @@ def _learned(profile: Profile, trace: Trace, values: dict[str, Any], seed: int, 
     comparison.save(output)
     (output / LEARNED).write_bytes(train(trace, rate).to_bytes())
     return comparison
-
-
-def _with_progress(tracer: Tracer, settings: TraceSettings, dataset: Dataset, output: Path, resume: bool) -> Traced:
-    """Trace with a bar on a terminal, a line every tenth of the way elsewhere."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        return make_trace(tracer, settings, dataset.examples, output, resume, _plain_progress())
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Bar(*columns, console=console) as bar:
-        task = bar.add_task("prompts", total=len(dataset.examples))
-
-        def show(progress: Progress) -> None:
-            bar.update(task, completed=progress.done, description=_counts(progress))
-
-        return make_trace(tracer, settings, dataset.examples, output, resume, show)
-
-
-def _plain_progress() -> Callable[[Progress], None]:
-    started_s = time.monotonic()
-
-    def show(progress: Progress) -> None:
-        done, total = progress.done, progress.total
-        if done == total or done * 10 // total > (done - 1) * 10 // total:
-            left_s = (time.monotonic() - started_s) / done * (total - done)
-            click.echo(f"{done}/{total} prompts; {_counts(progress)}; {left_s:.0f} s to go", err=True)
-
-    return show
-
-
-def _counts(progress: Progress) -> str:
-    rate = f"{progress.rejected / progress.tokens:.0%}" if progress.tokens else "–"
-    return f"{progress.tokens} tokens, rejected {rate}"

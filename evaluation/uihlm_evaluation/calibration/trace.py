@@ -139,7 +139,7 @@ class Trace:
     hidden: npt.NDArray[np.float16] | None = None
 
     def __post_init__(self) -> None:
-        wrong = {name: len(column) for name, column in self._columns().items() if len(column) != len(self.prompt)}
+        wrong = {name: len(column) for name, column in self.columns().items() if len(column) != len(self.prompt)}
         if wrong:
             raise TraceError(f"columns of a trace differ in length: prompt has {len(self.prompt)} rows, {wrong}")
 
@@ -160,14 +160,21 @@ class Trace:
         names = [name for name in _TYPES if rows[0].get(name) is not None]
         return cls(header, **{name: np.array([row[name] for row in rows], _TYPES[name]) for name in names})
 
-    def _columns(self) -> dict[str, npt.NDArray[Any]]:
+    def rows(self, which: npt.NDArray[np.bool_]) -> Self:
+        """Return the trace of the rows marked `[T]`; TraceError if none is."""
+        if not which.any():
+            raise TraceError("no token of the trace is asked for")
+        return type(self)(self.header, **{name: column[which] for name, column in self.columns().items()})
+
+    def columns(self) -> dict[str, npt.NDArray[Any]]:
+        """Return the columns that are there, by name, in the order of the file."""
         columns = {name: getattr(self, name) for name in _TYPES}
         return {name: column for name, column in columns.items() if column is not None}
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all."""
         arrays: dict[str, Any] = {
-            name: column.astype(_TYPES[name], copy=False) for name, column in self._columns().items()
+            name: column.astype(_TYPES[name], copy=False) for name, column in self.columns().items()
         }
         temporary = path.with_name(path.name + ".new")
         with temporary.open("wb") as file:
@@ -203,5 +210,5 @@ def joined(traces: Sequence[Trace]) -> Trace:
         if trace.header != first.header or (trace.hidden is None) != (first.hidden is None):
             raise TraceError(f"traces of different settings cannot be joined: {trace.header} and {first.header}")
     parts = sorted(traces, key=lambda trace: int(trace.prompt[0]))
-    names = first._columns()
+    names = first.columns()
     return Trace(first.header, **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})

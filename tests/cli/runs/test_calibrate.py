@@ -145,9 +145,9 @@ def test_resume_reads_the_trace_anew_without_a_model_forward(prompts, weights):
 
 def test_limit_is_sixty_unless_a_sample_is_drawn(tmp_path):
     def selection(*arguments):
-        from uihlm_cli.runs.calibrate import _config
+        from uihlm_cli.traces.tracing import trace_config
 
-        return _config(calibrate_command.make_context("calibrate", list(arguments)).params).selection
+        return trace_config(calibrate_command.make_context("calibrate", list(arguments)).params).selection
 
     assert selection().limit == 60
     assert (selection("--sample", "5").limit, selection("--sample", "5").sample) == (None, 5)
