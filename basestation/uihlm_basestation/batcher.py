@@ -2,6 +2,12 @@
 
 The batcher never waits for company: a part that finds the engine free starts at once; what arrives meanwhile is the next
 forward, at most one part a session.
+
+    a forward = every short request that waits + at most `chunk` positions of the long ones
+
+A request is long if its head (chunks.py) exceeds SHORT positions: a prompt, a chat turn, a cache to be run again. Long ones
+take turns: the chunk goes to those that have run least, so a verdict never waits for more than a chunk of another session's
+prompt. A session that is alone is never cut: there is nobody to stall, and its batches have the shapes they always had.
 """
 
 from __future__ import annotations
@@ -12,54 +18,102 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from uihlm_basestation.chunks import Request
 from uihlm_basestation.engines.engine import Engine, Work
 
 log = logging.getLogger(__name__)
 
 Rows = list[npt.NDArray[np.float32]]
 
+# What rides with a verdict (skipped tokens, the last correction) is rarely longer.
+SHORT = 16
+DEFAULT_CHUNK = 64
+# Whoever is answered does its arithmetic on the event loop: between so many of them others have their turn there.
+_ANSWERS = 4
+
 
 @dataclass(frozen=True, slots=True)
 class Forwarded:
-    """What one session got from a forward.
+    """What one session got from a forward, or from several if it was cut.
 
     Attributes:
         rows: raw logits, `[rows, V]`.
-        forward_s: this session's share of the forward's seconds, by positions.
+        forward_s: this session's share of the forwards' seconds, by positions.
         queue_s: seconds it waited for the engine.
-        positions: token positions run for it.
+        positions: token positions run for it, those of a lost cache included.
+        forwards: how many forwards it took part in.
     """
 
     rows: npt.NDArray[np.float32]
     forward_s: float
     queue_s: float
     positions: int
+    forwards: int = 1
 
 
 @dataclass(slots=True)
 class _Waiting:
-    work: Work
+    request: Request
     since_s: float
     done: asyncio.Future[Forwarded]
+    # What has run for it so far: shares of forwards, their full seconds, positions, forwards.
+    share_s: float = 0.0
+    forward_s: float = 0.0
+    positions: int = 0
+    forwards: int = 0
+    # Positions run for it, or in its stead before it came: who has least is next. Below 0 it has not been weighed.
+    served: int = -1
+
+    @property
+    def session(self) -> int:
+        return self.request.work.session
+
+    @property
+    def started(self) -> bool:
+        return self.forwards > 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One request's part of the next forward."""
+
+    waiting: _Waiting
+    work: Work
+    positions: int
+    last: bool
 
 
 class Batcher:
     """Feeds an engine from an event loop. Use on one loop only."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, chunk: int = DEFAULT_CHUNK, max_batch: int | None = None) -> None:
+        """Start the engine's thread.
+
+        Args:
+            engine: whose forwards these are.
+            chunk: most positions of long requests in one forward that others may wait for, at least 1.
+            max_batch: most parts in one forward; None is as many as the engine has caches.
+        """
         self._engine = engine
+        self._chunk = chunk
+        self._width = min(engine.caches, max_batch or engine.caches)
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         # A thread of our own: an executor's futures would cross the loop twice more a round.
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self._thread.start()
+        self._sessions: set[int] = set()
         self._waiting: list[_Waiting] = []
+        self._batch: list[_Part] = []  # what runs now
         # Parts of a batch that failed, which run again one by one.
-        self._again: list[_Waiting] = []
+        self._again: list[_Part] = []
+        # Of a session's tree that was cut: how many of its leading nodes the engine knows as plain ids.
+        self._cut: dict[int, int] = {}
+        self._owed = False  # a long request had no part in the last forward
         self._running = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -67,10 +121,13 @@ class Batcher:
 
     def submit(self, work: Work) -> asyncio.Future[Forwarded]:
         """Hand one part in; the future is its share of the forward that takes it."""
-        waiting = _Waiting(work, time.perf_counter(), asyncio.get_running_loop().create_future())
-        self._waiting.append(waiting)
+        if cut := self._cut.pop(work.session, 0):
+            work = replace(work, path=[node - cut for node in work.path if node >= cut])
+        self._sessions.add(work.session)
+        done: asyncio.Future[Forwarded] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(Request(work), time.perf_counter(), done))
         self._start()
-        return waiting.done
+        return done
 
     async def forward(self, work: Work) -> Forwarded:
         """Run one part in the next forward and return its share of it."""
@@ -81,9 +138,11 @@ class Batcher:
 
         Not a coroutine: a call is cancelled at any point when its device is lost, and this must happen all the same.
         """
-        for waiting in (*self._waiting, *self._again):
-            if waiting.work.session == session:
+        for waiting in (*self._waiting, *(part.waiting for part in (*self._batch, *self._again))):
+            if waiting.session == session:
                 waiting.done.cancel()
+        self._sessions.discard(session)
+        self._cut.pop(session, None)
         if not self._closed:  # with the batcher the engine goes, and every cache
             self._jobs.put(lambda: self._engine.close_session(session))
 
@@ -98,12 +157,17 @@ class Batcher:
         """Start the next forward if the engine is free."""
         if self._running:
             return
+        # Those whose device left are left out: a forward would bring their session back.
+        self._waiting = [waiting for waiting in self._waiting if not waiting.done.done()]
+        batch: list[_Part] = []
         # One bad part must not take its neighbours down: those of a failed batch go alone, so that each gets its own answer.
-        batch: list[_Waiting] = []
         while self._again and not batch:
-            batch = _live([self._again.pop(0)])
+            batch = [part for part in [self._again.pop(0)] if not part.waiting.done.done()]
         if not batch:
-            batch, self._waiting = _live(self._waiting), []
+            batch = self._compose()
+            chosen = {id(part.waiting) for part in batch}
+            self._waiting = [waiting for waiting in self._waiting if id(waiting) not in chosen]
+        self._batch = batch
         if not batch:
             self._idle.set()
             return
@@ -111,6 +175,46 @@ class Batcher:
         self._idle.clear()
         loop = asyncio.get_running_loop()
         self._jobs.put(lambda: self._forward(batch, loop))
+
+    def _compose(self) -> list[_Part]:
+        """Choose who goes next: every short request, and long ones in turn until the chunk is full."""
+        alone = len(self._sessions) == 1
+        short: list[_Waiting] = []
+        long: list[_Waiting] = []
+        for waiting in self._waiting:
+            request = waiting.request
+            request.missing = self._engine.missing(request.last())
+            brief = request.head <= SHORT and not waiting.started
+            (short if alone or brief else long).append(waiting)
+        # Whoever is new among them has nothing to make up for.
+        floor = min((waiting.served for waiting in long if waiting.started), default=0)
+        for waiting in long:
+            if waiting.served < 0:
+                waiting.served = floor
+        long.sort(key=lambda waiting: (waiting.served, waiting.request.head))
+        # Where not everybody fits, neither kind may keep the other out for ever.
+        order = [*long[:1], *short, *long[1:]] if self._owed else [*short, *long]
+        cut = {id(waiting) for waiting in long}
+        # A request that has started keeps its cache until it is through; one cache is left for those that are short.
+        started = sum(waiting.started for waiting in self._waiting)
+        seats, starts = self._engine.caches - started, max(1, self._engine.caches - 1) - started
+        budget = self._chunk
+        batch: list[_Part] = []
+        for waiting in order:
+            request, n = waiting.request, 0
+            if id(waiting) in cut:
+                n = min(budget, request.head)
+            whole = n == request.head or id(waiting) not in cut
+            if len(batch) == self._width or (n == 0 and not whole):
+                continue
+            if not waiting.started:
+                if seats <= 0 or (not whole and starts <= 0):
+                    continue
+                seats, starts = seats - 1, starts - (not whole)
+            budget -= n
+            batch.append(_last(waiting) if whole else _first(waiting, n))
+        self._owed = bool(long) and not any(id(part.waiting) in cut for part in batch)
+        return batch
 
     def _work(self) -> None:
         """The engine's thread."""
@@ -120,38 +224,65 @@ class Batcher:
             except Exception:
                 log.exception("a job of the engine failed")
 
-    def _forward(self, batch: Sequence[_Waiting], loop: asyncio.AbstractEventLoop) -> None:
+    def _forward(self, batch: Sequence[_Part], loop: asyncio.AbstractEventLoop) -> None:
         """Run one forward in the engine's thread and send its outcome to the loop."""
         started_s = time.perf_counter()
         outcome: Rows | Exception
         try:
-            outcome = self._engine.forward([waiting.work for waiting in batch])
+            outcome = self._engine.forward([part.work for part in batch])
         except Exception as error:
             outcome = error
         ended_s = time.perf_counter()
         loop.call_soon_threadsafe(self._finish, batch, outcome, started_s, ended_s)
 
-    def _finish(self, batch: Sequence[_Waiting], outcome: Rows | Exception, started_s: float, ended_s: float) -> None:
-        self._running = False
+    def _finish(self, batch: Sequence[_Part], outcome: Rows | Exception, started_s: float, ended_s: float) -> None:
+        self._running, self._batch = False, []
         if not isinstance(outcome, Exception):
-            _share(batch, outcome, started_s, ended_s)
+            self._share(batch, outcome, started_s, ended_s)
         elif len(batch) > 1:
             self._again.extend(batch)
-        elif not batch[0].done.done():
-            batch[0].done.set_exception(outcome)
+        elif not batch[0].waiting.done.done():
+            batch[0].waiting.done.set_exception(outcome)
         self._start()
 
+    def _share(self, batch: Sequence[_Part], rows: Rows, started_s: float, ended_s: float) -> None:
+        """Give every part its share of the forward's seconds, by positions, and answer those that are through."""
+        took_s = ended_s - started_s
+        positions = sum(part.positions for part in batch)
+        answers: list[tuple[asyncio.Future[Forwarded], Forwarded]] = []
+        for part, own in zip(batch, rows, strict=True):
+            waiting = part.waiting
+            waiting.share_s += took_s * part.positions / positions
+            waiting.forward_s += took_s
+            waiting.positions += part.positions
+            waiting.served += part.positions
+            waiting.forwards += 1
+            if waiting.done.done():
+                continue
+            if not part.last:
+                waiting.request.note(part.work)
+                self._waiting.append(waiting)
+                continue
+            if waiting.request.ran and waiting.request.work.parents is not None:
+                self._cut[waiting.session] = waiting.request.ran
+            queue_s = ended_s - waiting.since_s - waiting.forward_s
+            forwarded = Forwarded(own, waiting.share_s, queue_s, waiting.positions, waiting.forwards)
+            answers.append((waiting.done, forwarded))
+        self._answer(answers)
 
-def _live(batch: Sequence[_Waiting]) -> list[_Waiting]:
-    """Leave out those whose device left: a forward would bring their session back."""
-    return [waiting for waiting in batch if not waiting.done.done()]
+    def _answer(self, answers: Sequence[tuple[asyncio.Future[Forwarded], Forwarded]]) -> None:
+        """Answer a few, and the rest a turn of the event loop later."""
+        for done, forwarded in answers[:_ANSWERS]:
+            if not done.done():
+                done.set_result(forwarded)
+        if rest := answers[_ANSWERS:]:
+            asyncio.get_running_loop().call_soon(self._answer, rest)
 
 
-def _share(batch: Sequence[_Waiting], rows: Rows, started_s: float, ended_s: float) -> None:
-    """Answer every part with its rows and its share of the forward's seconds, by positions."""
-    positions = sum(len(waiting.work.new_ids) for waiting in batch)
-    for waiting, own in zip(batch, rows, strict=True):
-        own_positions = len(waiting.work.new_ids)
-        if not waiting.done.done():
-            share_s = (ended_s - started_s) * own_positions / positions
-            waiting.done.set_result(Forwarded(own, share_s, started_s - waiting.since_s, own_positions))
+def _first(waiting: _Waiting, positions: int) -> _Part:
+    work = waiting.request.first(positions)
+    return _Part(waiting, work, len(work.new_ids), last=False)
+
+
+def _last(waiting: _Waiting) -> _Part:
+    return _Part(waiting, waiting.request.last(), waiting.request.positions, last=True)

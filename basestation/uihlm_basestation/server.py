@@ -17,6 +17,9 @@ from uihlm_basestation.observing.reflection import reflect
 from uihlm_basestation.observing.servicer import ObservedServicer
 from uihlm_basestation.observing.telemetry import Telemetry
 from uihlm_basestation.servicer import VerificationServicer
+from uihlm_basestation.serving import DEFAULTS, Serving
+from uihlm_basestation.trust.guard import Guard
+from uihlm_basestation.trust.settings import PRIVATE, Trust
 from uihlm_proto.errors import UnavailableError
 from uihlm_proto.limits import max_request_bytes, max_response_bytes
 from uihlm_proto.v1 import verification_pb2_grpc as pb_grpc
@@ -40,7 +43,13 @@ class BaseStation:
     """A served engine. Health says NOT_SERVING before `start` has returned and once `stop` is called."""
 
     def __init__(
-        self, engine: Engine, max_sessions: int = 16, telemetry: Telemetry | None = None, reflection: bool = False
+        self,
+        engine: Engine,
+        max_sessions: int = 16,
+        telemetry: Telemetry | None = None,
+        reflection: bool = False,
+        trust: Trust = PRIVATE,
+        serving: Serving = DEFAULTS,
     ) -> None:
         """Prepare to serve.
 
@@ -49,14 +58,18 @@ class BaseStation:
             max_sessions: devices served at once.
             telemetry: listens to rounds and forwards; None costs a round nothing.
             reflection: tell any client what the services' methods and messages are.
+            trust: transport, credentials and limits.
+            serving: how the engine is shared.
         """
+        self._trust = trust
         if telemetry is not None:
             engine = observed_engine(engine, telemetry)
         self._engine = engine
-        self._batcher = Batcher(engine)
-        self._servicer = VerificationServicer(engine, self._batcher, max_sessions)
+        self._batcher = Batcher(engine, chunk=serving.chunk, max_batch=serving.max_batch)
+        self._servicer = VerificationServicer(engine, self._batcher, max_sessions, serving.idle_s)
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(
+            interceptors=[Guard(trust)],
             options=[
                 # A dense draft of a large vocabulary is near gRPC's default limit of 4 MiB; -1 would let anyone fill memory.
                 ("grpc.max_receive_message_length", max_request_bytes(engine.vocabulary_size, engine.max_context)),
@@ -66,7 +79,11 @@ class BaseStation:
                 # A device behind a dead link is noticed within a minute, so that its session is freed.
                 ("grpc.keepalive_time_ms", 30_000),
                 ("grpc.keepalive_timeout_ms", 20_000),
-            ]
+                # A device asks whether the link lives as well (uihlm_device/stream/client.py), every ten seconds.
+                ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+                # One connection cannot open streams without end that say nothing.
+                ("grpc.max_concurrent_streams", 1024),
+            ],
         )
         served: pb_grpc.VerificationServiceServicer = self._servicer
         if telemetry is not None:
@@ -85,12 +102,13 @@ class BaseStation:
         """Listen, report SERVING and return the bound address; port 0 takes a free one.
 
         Raises:
+            AccessError: if other machines could reach it without TLS, or the TLS files do not do.
             UnavailableError: if the port cannot be bound.
         """
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         wanted = Address(host, port)
         try:
-            bound = self._server.add_insecure_port(str(wanted))
+            bound = self._trust.listen(self._server, host, str(wanted))
         except RuntimeError as error:
             raise UnavailableError(
                 f"cannot listen on {wanted}: the port is taken or not allowed; choose another with --port"
@@ -100,7 +118,7 @@ class BaseStation:
         return Address(host, bound)
 
     async def stop(self, grace_s: float = 10.0) -> None:
-        """Refuse new sessions, give open ones `grace_s` seconds to end, then cancel them and stop the engine's thread."""
+        """Send idle sessions away, give rounds under way `grace_s` seconds, then cancel them and stop the engine's thread."""
         self._servicer.drain()
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         await self._server.stop(grace_s)
@@ -120,13 +138,15 @@ async def serve(
     on_ready: Callable[[Address], None],
     telemetry: Telemetry | None = None,
     reflection: bool = False,
+    trust: Trust = PRIVATE,
+    serving: Serving = DEFAULTS,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain: not serving, finish the rounds, stop."""
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked.set)
-    station = BaseStation(engine, max_sessions, telemetry, reflection)
+    station = BaseStation(engine, max_sessions, telemetry, reflection, trust, serving)
     on_ready(await station.start(host, port))
     await asked.wait()
     await station.stop(grace_s)

@@ -14,9 +14,13 @@ import grpc
 import numpy as np
 
 from uihlm_basestation.batcher import Batcher
+from uihlm_basestation.departures import Departures
 from uihlm_basestation.engines.engine import Engine, Work
+from uihlm_basestation.idle import unless_idle
 from uihlm_basestation.session import Session
 from uihlm_proto.errors import (
+    RETRY_AFTER,
+    AccessError,
     ExhaustedError,
     InvalidRequestError,
     MismatchError,
@@ -36,19 +40,29 @@ STATUS: dict[type[UihlmError], grpc.StatusCode] = {
     MismatchError: grpc.StatusCode.FAILED_PRECONDITION,
     ExhaustedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     UnavailableError: grpc.StatusCode.UNAVAILABLE,
+    AccessError: grpc.StatusCode.UNAUTHENTICATED,
 }
 
 # Rows of logits that one forward of `Score` returns: 128 rows of V = 49,152 floats are 25 MB.
 _SCORE_ROWS = 128
 
 
+def trailing(error: UihlmError) -> tuple[tuple[str, str], ...]:
+    """Return the trailing metadata of a refusal: when to come back, if that is known."""
+    if isinstance(error, ExhaustedError) and error.retry_after_s is not None:
+        return ((RETRY_AFTER, f"{error.retry_after_s:g}"),)
+    return ()
+
+
 class VerificationServicer(pb_grpc.VerificationServiceServicer):
     """Serves one engine to at most `max_sessions` devices at once."""
 
-    def __init__(self, engine: Engine, batcher: Batcher, max_sessions: int) -> None:
+    def __init__(self, engine: Engine, batcher: Batcher, max_sessions: int, idle_s: float | None = None) -> None:
         self._engine = engine
         self._batcher = batcher
         self._max_sessions = max_sessions
+        self._idle_s = idle_s
+        self._departures = Departures()
         self._numbers = itertools.count(1)
         self._live: set[int] = set()
         self._draining = False
@@ -69,6 +83,8 @@ class VerificationServicer(pb_grpc.VerificationServiceServicer):
     ) -> AsyncIterator[pb.VerifyResponse]:
         """One session; see proto/uihlm/v1/verification.proto for the order of messages."""
         session: Session | None = None
+        if self._idle_s is not None:
+            request_iterator = unless_idle(request_iterator, self._idle_s)
         try:
             async for request in request_iterator:
                 if session is None:
@@ -83,7 +99,7 @@ class VerificationServicer(pb_grpc.VerificationServiceServicer):
                     case _:
                         raise InvalidRequestError("a request holds open or upload, got neither")
         except UihlmError as error:
-            await context.abort(STATUS[type(error)], str(error))
+            await context.abort(STATUS[type(error)], str(error), trailing(error))
         finally:
             if session is not None:
                 self._release(session.number)
@@ -97,7 +113,7 @@ class VerificationServicer(pb_grpc.VerificationServiceServicer):
             number = self._admit()
             return pb.ScoreResponse(log_probabilities=await self._score(number, request))
         except UihlmError as error:
-            await context.abort(STATUS[type(error)], str(error))
+            await context.abort(STATUS[type(error)], str(error), trailing(error))
             raise AssertionError("abort raises") from error
         finally:
             if number is not None:
@@ -107,8 +123,11 @@ class VerificationServicer(pb_grpc.VerificationServiceServicer):
         if self._draining:
             raise UnavailableError("this base station is shutting down: connect to another one, or again later")
         if len(self._live) >= self._max_sessions:
+            retry_s = self._departures.retry_after_s()
             raise ExhaustedError(
-                f"all {self._max_sessions} sessions are taken: try again later, or serve with a larger --max-sessions"
+                f"all {self._max_sessions} sessions are taken: try again later, in about {retry_s:g} s, or serve with a "
+                "larger --max-sessions",
+                retry_s,
             )
         number = next(self._numbers)
         self._live.add(number)
@@ -116,6 +135,7 @@ class VerificationServicer(pb_grpc.VerificationServiceServicer):
 
     def _release(self, number: int) -> None:
         self._live.discard(number)
+        self._departures.note()
         self._batcher.close_session(number)
 
     async def _score(self, number: int, request: pb.ScoreRequest) -> list[float]:

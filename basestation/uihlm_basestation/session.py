@@ -289,8 +289,8 @@ class Session:
             )
 
 
-def _cost(forwarded: Forwarded | None) -> pb.Cost:
-    """Return the bill of one forward; nothing where a row was still at hand."""
-    if forwarded is None:
+def _cost(ran: Forwarded | None) -> pb.Cost:
+    """Return the bill of one request's forwards; nothing where a row was still at hand."""
+    if ran is None:
         return pb.Cost()
-    return pb.Cost(forward_s=forwarded.forward_s, queue_s=forwarded.queue_s, forwards=1, positions=forwarded.positions)
+    return pb.Cost(forward_s=ran.forward_s, queue_s=ran.queue_s, forwards=ran.forwards, positions=ran.positions)

@@ -110,6 +110,14 @@ class TorchModel:
             f" {self.module.device.type}, transformers {transformers.__version__}, torch {torch.__version__})"
         )
 
+    @property
+    def kv_position_bytes(self) -> int:
+        """Bytes of keys and values that one position of one session takes."""
+        config = self.module.config.get_text_config()
+        heads = getattr(config, "num_key_value_heads", None) or self.head_count
+        width = getattr(config, "head_dim", None) or config.hidden_size // self.head_count
+        return int(2 * self.layer_count * heads * width * self.module.dtype.itemsize)
+
     def new_cache(self) -> Any:
         """Return an empty key-value cache for one sequence.
 

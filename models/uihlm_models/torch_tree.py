@@ -51,7 +51,7 @@ def run_tree(
     if chain:
         model.run(cache, chain, 0)
     start = cache.get_seq_length() - done
-    seen, depth = _ancestry(parents)
+    seen, depth = ancestry(parents)
     kept: list[Float32Array] = []
     with torch.inference_mode():
         for first in range(done, len(nodes), PREFILL_CHUNK):
@@ -59,7 +59,12 @@ def run_tree(
             wanted = min(max(rows - (len(nodes) - last), 0), last - first)
             output = model.module(
                 torch.tensor([list(nodes[first:last])], device=model.module.device),
-                attention_mask=_masks(model, seen[first:last, :last], depth[:last], start),
+                attention_mask=masks(
+                    model,
+                    np.concatenate([np.ones((last - first, start), np.bool_), seen[first:last, :last]], axis=1)[None],
+                    start + depth[None, first:last],
+                    np.concatenate([np.arange(start), start + depth[:last]])[None],
+                ),
                 position_ids=torch.tensor(start + depth[first:last], device=model.module.device)[None],
                 past_key_values=cache,
                 use_cache=True,
@@ -88,7 +93,7 @@ def keep_path(cache: Any, start: int, path: Sequence[int]) -> None:
             layer.values = layer.values[..., : start + len(path), :]
 
 
-def _ancestry(parents: Sequence[int]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+def ancestry(parents: Sequence[int]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
     """Return who sees whom, `[node, node]`, itself included, and each node's depth, `[node]`."""
     seen = np.eye(len(parents), dtype=np.bool_)
     for node, parent in enumerate(parents):
@@ -97,14 +102,21 @@ def _ancestry(parents: Sequence[int]) -> tuple[npt.NDArray[np.bool_], npt.NDArra
     return seen, seen.sum(axis=1) - 1
 
 
-def _masks(model: TorchModel, seen: npt.NDArray[np.bool_], depth: npt.NDArray[np.int64], start: int) -> Any:
-    """Return the mask to add to attention scores, `[1, 1, node, position]`, or one for each kind of layer."""
+def masks(
+    model: TorchModel, visible: npt.NDArray[np.bool_], own: npt.NDArray[np.int64], positions: npt.NDArray[np.int64]
+) -> Any:
+    """Return the mask to add to attention scores, `[batch, 1, query, key]`, or one for each kind of layer.
+
+    Args:
+        model: whose windows count.
+        visible: which keys a query may see but for windows, `[batch, query, key]`.
+        own: position of each query, `[batch, query]`.
+        positions: of each key, `[batch, key]`.
+    """
     import torch
 
     config = model.module.config.get_text_config()
-    positions = np.concatenate([np.arange(start), start + depth])
-    own = positions[len(positions) - len(seen) :, None]
-    visible = np.concatenate([np.ones((len(seen), start), np.bool_), seen], axis=1)
+    own, positions = own[:, :, None], positions[:, None, :]
 
     def mask(kind: str) -> Any:
         allowed = visible
@@ -113,7 +125,7 @@ def _masks(model: TorchModel, seen: npt.NDArray[np.bool_], depth: npt.NDArray[np
         elif kind == "chunked_attention":
             allowed = visible & (own // config.attention_chunk_size == positions // config.attention_chunk_size)
         dtype = model.module.dtype
-        blocked = torch.tensor(~allowed, device=model.module.device)[None, None]
+        blocked = torch.from_numpy(~allowed).to(model.module.device)[:, None]
         return torch.zeros(blocked.shape, dtype=dtype, device=blocked.device).masked_fill(
             blocked, torch.finfo(dtype).min
         )

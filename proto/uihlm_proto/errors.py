@@ -6,6 +6,9 @@ statuses. A message says what was wrong, what was got and what to do.
 
 from __future__ import annotations
 
+# Trailing metadata of RESOURCE_EXHAUSTED: seconds, as a decimal number.
+RETRY_AFTER = "retry-after-s"
+
 
 class UihlmError(Exception):
     """Root of every error that this project raises on purpose."""
@@ -20,11 +23,24 @@ class MismatchError(UihlmError):
 
 
 class ExhaustedError(UihlmError):
-    """The base station is full (gRPC RESOURCE_EXHAUSTED); later it may not be."""
+    """The base station is full (gRPC RESOURCE_EXHAUSTED); later it may not be.
+
+    Attributes:
+        retry_after_s: when to ask again, seconds from now, where the base station has said; it travels as the trailing
+            metadata RETRY_AFTER.
+    """
+
+    def __init__(self, message: str = "", retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class UnavailableError(UihlmError):
     """The base station cannot be reached or is going away (gRPC UNAVAILABLE)."""
+
+
+class AccessError(UihlmError):
+    """Credentials are missing, unusable or refused (gRPC UNAUTHENTICATED)."""
 
 
 class ProtocolError(UihlmError):

@@ -30,6 +30,9 @@ class Work:
             its next work says which path stands.
         path: the nodes of the session's last tree that stand, from a root down; they take the positions from that
             tree's `keep_len` on without being run again, and `keep_len` of this work counts them.
+        again: `new_ids` are those the session holds after `keep_len`: they are run for a cache that was lost, and its ids
+            and tree stay what they are.
+        more: another part of the same request follows soon: of all caches, this one is not to make room.
     """
 
     session: int
@@ -38,6 +41,8 @@ class Work:
     rows: int
     parents: Sequence[int] | None = None
     path: Sequence[int] = ()
+    again: bool = False
+    more: bool = False
 
     @property
     def length(self) -> int:
@@ -103,6 +108,16 @@ class Engine(Protocol):
     @property
     def description(self) -> str:
         """Model, weight type and library in a few words, for logs."""
+
+    @property
+    def caches(self) -> int:
+        """Sessions whose caches fit in memory together."""
+
+    def missing(self, part: Work) -> Work | None:
+        """Return what must run `again` before a part because its session's cache made room for others', if anything.
+
+        Cheap: asked before every forward, while none runs.
+        """
 
     def forward(self, work: Sequence[Work]) -> list[Float32Array]:
         """Run every part of `work`, at most one a session, and return its raw logits, `[rows, V]` each.

@@ -52,14 +52,29 @@ class Histories:
             history = self[part.session]
             check_path(part.path, history.parents)
             part.check(len(history.ids) + len(part.path), max_context, vocabulary_size)
+            end = part.keep_len + len(part.new_ids)
+            if part.again and list(part.new_ids) != history.ids[part.keep_len : end]:
+                raise InvalidRequestError(f"session {part.session} does not hold the ids that are to be run again")
 
     def kept(self, part: Work) -> list[int]:
         """Return the `keep_len` ids that stand before the part's new ones."""
         history = self[part.session]
         return [*history.ids, *(history.tree_ids[node] for node in part.path)][: part.keep_len]
 
+    def missing(self, part: Work, cached: int) -> Work | None:
+        """Return what must run `again` before a part where the session's cache holds `cached` positions; None if nothing.
+
+        The nodes of the part's path are left out: they are few, and run with the part.
+        """
+        if cached >= part.keep_len:
+            return None
+        ids = self[part.session].ids[cached : part.keep_len]
+        return Work(part.session, cached, ids, 0, again=True) if ids else None
+
     def commit(self, part: Work) -> None:
         """Remember what a part that ran has left."""
+        if part.again:
+            return
         kept = self.kept(part)
         if part.parents is None:
             self._sessions[part.session] = History([*kept, *part.new_ids])

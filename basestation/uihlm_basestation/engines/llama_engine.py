@@ -15,10 +15,11 @@ import numpy as np
 
 from uihlm_basestation.engines.engine import Float32Array, Work
 from uihlm_basestation.engines.histories import Histories
-from uihlm_basestation.engines.llama_slots import Slots
 from uihlm_basestation.engines.llama_trees import TreeCaches
+from uihlm_basestation.engines.slots import Slots
 from uihlm_models.errors import ModelError
-from uihlm_models.llama_pool import LlamaPool
+from uihlm_models.kv_memory import KvShape, caches_within
+from uihlm_models.llama_pool import MAX_SEQUENCES, LlamaPool
 from uihlm_models.llama_runtime import KvType, LlamaRuntime, RuntimeSettings
 from uihlm_models.tokenizer import LlamaTokenizer
 from uihlm_proto.fingerprint import fingerprint
@@ -29,6 +30,8 @@ DEFAULT_BATCH = 512
 
 # Caches of full length that the pool for trees has room for, however many sessions share it.
 _POOL_SESSIONS = 4
+# Positions of a sequence are rounded up to so many.
+_PAGE = 256
 # Cells a session takes there beyond its context: a tree's side branches, and what fell since the last clean-up.
 _POOL_SLACK = 512
 
@@ -65,6 +68,7 @@ class LlamaEngine:
         stop_ids: ids that end an answer.
         max_context: positions one session may hold.
         description: model, weight type and library in a few words, for logs.
+        caches: sessions whose caches are held at once.
     """
 
     def __init__(
@@ -77,23 +81,28 @@ class LlamaEngine:
         n_threads: int = 0,
         gpu_layers: int = -1,
         kv_type: KvType = KvType.BF16,
+        kv_bytes: int | None = None,
     ) -> None:
         """Load a model.
 
         Args:
             path: a GGUF file.
-            max_sessions: caches held at once, at least 1.
+            max_sessions: caches held at once, at least 1; llama.cpp tells MAX_SEQUENCES apart.
             max_context: positions of one session, at most what the model was trained for; 0 takes just that.
             n_batch: most positions in one call of llama.cpp; longer work is cut.
             n_threads: CPU threads; 0 takes the cores this process may use.
             gpu_layers: blocks put on a GPU if there is one; -1 puts all.
             kv_type: how the key-value cache is stored.
+            kv_bytes: most memory for caches, those of trees included; fewer are held where `max_sessions` take more.
 
         Raises:
-            ModelError: if the file cannot be loaded or `max_sessions` is below 1.
+            ModelError: if the file cannot be loaded, `max_sessions` is below 1, or `kv_bytes` too little for one cache.
         """
         if max_sessions < 1:
             raise ModelError(f"an engine needs room for at least 1 session's cache, got {max_sessions}")
+        max_sessions = min(max_sessions, MAX_SEQUENCES)
+        if kv_bytes is not None:
+            max_sessions = _caches_within(kv_bytes, path, max_sessions, max_context)
         settings = RuntimeSettings(
             n_ctx=max_context,
             n_seq_max=max_sessions,
@@ -109,7 +118,7 @@ class LlamaEngine:
         self.stop_ids = self.tokenizer.stop_ids
         self.max_context = self._runtime.n_ctx
         self.description = f"{path.stem} ({self._runtime.description}, llama.cpp)"
-        self._max_sessions = max_sessions
+        self.caches = max_sessions
         self._histories = Histories()
         self._slots = Slots(max_sessions)
         self._trees: TreeCaches | None = None
@@ -121,6 +130,13 @@ class LlamaEngine:
     def cached_sessions(self) -> frozenset[int]:
         """The sessions whose cache is in memory."""
         return frozenset(self._slots.sessions + (self._trees.sessions if self._trees is not None else []))
+
+    def missing(self, part: Work) -> Work | None:
+        """Return what must run again before a part; see `Engine.missing`."""
+        cached = self._slots.cached.get(part.session, 0)
+        if self._trees is not None and part.session in self._trees:
+            cached = self._trees.cached(part.session)
+        return self._histories.missing(part, cached)
 
     def forward(self, work: Sequence[Work]) -> list[Float32Array]:
         """Run every part of `work` and return its raw logits, `[rows, V]` each; see `Engine.forward`.
@@ -138,11 +154,11 @@ class LlamaEngine:
         streams = [part for part, to_tree in zip(work, to_trees, strict=True) if not to_tree]
         trees = [part for part, to_tree in zip(work, to_trees, strict=True) if to_tree]
         rows: dict[int, Float32Array] = {}
-        for start in range(0, len(streams), self._max_sessions):
-            rows |= self._run(self._run_streams, streams[start : start + self._max_sessions])
+        for start in range(0, len(streams), self.caches):
+            rows |= self._run(self._run_streams, streams[start : start + self.caches])
         if trees:
             if self._trees is None:
-                self._trees = TreeCaches(LlamaPool(self._runtime, self._pool_settings), self._max_sessions)
+                self._trees = TreeCaches(LlamaPool(self._runtime, self._pool_settings), self.caches)
             for group in self._trees.groups(trees):
                 rows |= self._run(partial(self._run_trees, self._trees), group)
         return [rows[part.session] for part in work]
@@ -184,6 +200,7 @@ class LlamaEngine:
             raise
         for part in group:
             self._histories.commit(part)
+            self._slots.hold(part.session, part.more)
         return {part.session: own for part, own in zip(group, rows, strict=True)}
 
     def _run_trees(self, trees: TreeCaches, group: Sequence[Work]) -> list[Float32Array]:
@@ -232,3 +249,23 @@ class LlamaEngine:
             for row in self._runtime.logits():
                 targets[done][:] = row
                 done += 1
+
+
+def _pool_cells(sessions: int, max_context: int) -> int:
+    """Return the size of the pool for trees."""
+    return min(sessions, _POOL_SESSIONS) * (max_context + _POOL_SLACK)
+
+
+def _caches_within(budget_bytes: int, path: Path, max_sessions: int, max_context: int) -> int:
+    """Return how many caches fit in a budget, with the pool for trees that many bring; ModelError if not one does."""
+    shape = KvShape.of(path)
+    context = min(max_context or shape.trained, shape.trained)
+    # llama.cpp deals out cells in pages.
+    context = -(-context // _PAGE) * _PAGE
+    fits = [
+        count
+        for count in range(1, max_sessions + 1)
+        if (count * context + _pool_cells(count, context)) * shape.position_bytes <= budget_bytes
+    ]
+    least = (context + _pool_cells(1, context)) * shape.position_bytes
+    return max(fits, default=0) or caches_within(budget_bytes, least)

@@ -17,7 +17,7 @@ import numpy as np
 
 from uihlm_basestation.engines.engine import Float32Array, Work
 from uihlm_basestation.engines.histories import Histories
-from uihlm_basestation.engines.llama_slots import Slots
+from uihlm_basestation.engines.slots import Slots
 from uihlm_basestation.engines.trees import branches, depths
 from uihlm_models.llama_pool import MAX_SEQUENCES, LlamaPool
 
@@ -75,6 +75,10 @@ class TreeCaches:
     def sessions(self) -> list[int]:
         """Those whose cache is here."""
         return self._slots.sessions
+
+    def cached(self, session: int) -> int:
+        """Return the positions of a session's cache here, those of a tree left out."""
+        return self._slots.cached[session]
 
     def adopt(self, session: int, stream: int, length: int, wanted: Collection[int]) -> None:
         """Copy the `length` cached positions of a session from its stream; sessions in `wanted` keep their place.
@@ -134,6 +138,8 @@ class TreeCaches:
             self._add(part, histories.kept(part), batch)
             rows.append(np.empty((part.rows, self._pool.vocabulary_size), np.float32))
         self._decode(batch, [row for part_rows in rows for row in part_rows])
+        for part in group:
+            self._slots.hold(part.session, part.more)
         return rows
 
     def _add(self, part: Work, kept: Sequence[int], batch: _Batch) -> None:

@@ -19,9 +19,11 @@ class EngineSettings:
         max_context: positions of one session.
         threads: CPU threads of llama.cpp; 0 takes every core.
         gpu_layers: llama.cpp: blocks put on a GPU; -1 puts all.
-        weight_type: Torch: `auto`, `float32`, `bfloat16`, `float16`.
+        weight_type: `auto` (as the file has them), `float32`, `bfloat16`, `float16`; llama.cpp also `q8_0`: the file is then
+            written anew once (uihlm_models/gguf_types.py).
         device_map: Torch: `auto`, `cpu`, `cuda:0` …
         load_in_4bit: Torch: quantise with bitsandbytes.
+        kv_bytes: most memory for caches; None bounds them by `max_sessions` alone.
     """
 
     backend: str | None = None
@@ -32,6 +34,7 @@ class EngineSettings:
     weight_type: str = "auto"
     device_map: str = "auto"
     load_in_4bit: bool = False
+    kv_bytes: int | None = None
 
 
 def load_engine(source: ModelSource, settings: EngineSettings = EngineSettings()) -> Engine:
@@ -44,20 +47,31 @@ def load_engine(source: ModelSource, settings: EngineSettings = EngineSettings()
             )
         from uihlm_basestation.engines.llama_engine import LlamaEngine
 
+        path = source.path
+        if settings.weight_type != "auto":
+            from uihlm_models.gguf_types import rewritten
+
+            path = rewritten(path, settings.weight_type)
         return LlamaEngine(
-            source.path,
+            path,
             max_sessions=settings.max_sessions,
             max_context=settings.max_context,
+            kv_bytes=settings.kv_bytes,
             n_threads=settings.threads,
             gpu_layers=settings.gpu_layers,
         )
     from uihlm_basestation.engines.torch_engine import TorchEngine
     from uihlm_models.torch_runtime import TorchSettings, WeightType, load_torch
 
+    if settings.weight_type not in {kind.value for kind in WeightType}:
+        raise ModelError(f"Torch has no weights of type {settings.weight_type}: take float32, bfloat16 or float16")
     torch_settings = TorchSettings(
         weight_type=WeightType(settings.weight_type), device_map=settings.device_map, load_in_4bit=settings.load_in_4bit
     )
     model = load_torch(source.path, torch_settings)
     return TorchEngine(
-        model, max_sessions=settings.max_sessions, max_context=min(settings.max_context, model.context_length)
+        model,
+        max_sessions=settings.max_sessions,
+        max_context=min(settings.max_context, model.context_length),
+        kv_bytes=settings.kv_bytes,
     )

@@ -25,7 +25,7 @@ class SharedPathEngine:
     """Wraps an engine (`uihlm_basestation.engines.engine.Engine`); chains only.
 
     Attributes:
-        vocabulary_size, fingerprint, stop_ids, max_context, description: the engine's.
+        vocabulary_size, fingerprint, stop_ids, max_context, description, caches: the engine's.
         asked, ran: positions asked for, and those that the LLM ran.
     """
 
@@ -36,11 +36,16 @@ class SharedPathEngine:
         self.stop_ids = engine.stop_ids
         self.max_context = engine.max_context
         self.description = engine.description
+        self.caches = engine.caches
         self.asked = self.ran = 0
         self._ids: dict[int, list[int]] = {}
         # What the one cache holds, and the rows known along it: position of an id → logits after it.
         self._path: list[int] = []
         self._rows: dict[int, Float32Array] = {}
+
+    def missing(self, part: Work) -> Work | None:
+        """Return nothing: what the way does not hold is run with the part."""
+        return None
 
     def forward(self, work: Sequence[Work]) -> list[Float32Array]:
         """Return the rows of every part, run or remembered; see `Engine.forward`.

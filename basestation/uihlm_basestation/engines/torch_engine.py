@@ -1,21 +1,22 @@
-"""An engine in Torch: the large model, one key-value cache for each session.
+"""An engine in Torch: the large model, a row of one key-value cache for each session, all parts of a forward in one batch.
 
-Parts of a work list run one after another. An engine remembers every session's ids but at most `max_sessions` caches:
-the one not used for longest makes room, and its session's ids run again when it is next asked for.
+An engine remembers every session's ids but at most `max_sessions` caches: the one not used for longest makes room, and its
+session's ids run again when it is next asked for.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any
 
 from uihlm_basestation.engines.engine import Float32Array, Work
 from uihlm_basestation.engines.histories import Histories
+from uihlm_basestation.engines.slots import Slots
 from uihlm_models.errors import ModelError
+from uihlm_models.kv_memory import caches_within
 from uihlm_models.torch_runtime import TorchModel
-from uihlm_models.torch_tree import keep_path, run_tree
+from uihlm_models.torch_slots import SlotRun, TorchSlots
 from uihlm_proto.fingerprint import fingerprint
+from uihlm_proto.limits import MAX_DRAFTS
 
 DEFAULT_MAX_SESSIONS = 16
 DEFAULT_MAX_CONTEXT = 2048
@@ -31,6 +32,7 @@ class TorchEngine:
         stop_ids: ids that end an answer.
         max_context: positions one session may hold.
         description: model, weight type and library in a few words, for logs.
+        caches: sessions whose caches are held at once.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class TorchEngine:
         *,
         max_sessions: int = DEFAULT_MAX_SESSIONS,
         max_context: int = DEFAULT_MAX_CONTEXT,
+        kv_bytes: int | None = None,
     ) -> None:
         """Serve a model.
 
@@ -46,9 +49,10 @@ class TorchEngine:
             model: a loaded model.
             max_sessions: caches held in memory at once, at least 1.
             max_context: positions of one session, at most what the model was trained for; 0 takes just that.
+            kv_bytes: most memory for caches; fewer are held where `max_sessions` would take more.
 
         Raises:
-            ModelError: if `max_sessions` is below 1.
+            ModelError: if `max_sessions` is below 1, or `kv_bytes` too little for one cache.
         """
         if max_sessions < 1:
             raise ModelError(f"an engine needs room for at least 1 session's cache, got {max_sessions}")
@@ -60,19 +64,28 @@ class TorchEngine:
         self.stop_ids = model.stop_ids
         self.max_context = min(max_context or model.context_length, model.context_length)
         self.description = model.description
+        self.caches = max_sessions
+        if kv_bytes is not None:
+            each = (self.max_context + MAX_DRAFTS) * model.kv_position_bytes
+            self.caches = min(max_sessions, caches_within(kv_bytes, each))
         self._histories = Histories()
-        self._caches: OrderedDict[int, Any] = OrderedDict()  # the one used last stands last
+        self._slots = Slots(self.caches)
+        self._rows = TorchSlots(model, self.caches, self.max_context + MAX_DRAFTS)
 
     @property
     def cached_sessions(self) -> frozenset[int]:
         """The sessions whose cache is in memory."""
-        return frozenset(self._caches)
+        return frozenset(self._slots.sessions)
+
+    def missing(self, part: Work) -> Work | None:
+        """Return what must run again before a part; see `Engine.missing`."""
+        return self._histories.missing(part, self._slots.cached.get(part.session, 0))
 
     def forward(self, work: Sequence[Work]) -> list[Float32Array]:
         """Run every part of `work` and return its raw logits, `[rows, V]` each; see `Engine.forward`.
 
-        Every part is checked before the first one runs. If a part fails, those before it stand, and the same work can
-        be asked again.
+        Every part is checked before any runs. If the model fails, the sessions keep the ids they had before, and the same
+        work can be asked again.
 
         Raises:
             InvalidRequestError: what `Work.check` refuses, a path the session's last tree does not have, or two parts of
@@ -80,35 +93,55 @@ class TorchEngine:
             ModelError: if the model cannot run a tree.
         """
         self._histories.check(work, self.max_context, self.vocabulary_size)
-        return [self._run(part) for part in work]
+        rows: list[Float32Array] = []
+        for start in range(0, len(work), self.caches):
+            rows += self._run(work[start : start + self.caches])
+        return rows
 
     def close_session(self, session: int) -> None:
         """Forget a session; unknown ones are ignored."""
         self._histories.forget(session)
-        self._caches.pop(session, None)
+        self._drop(session)
 
     def close(self) -> None:
         """Forget every session; the model itself goes when nothing refers to it."""
         self._histories.clear()
-        self._caches.clear()
+        self._slots = Slots(self.caches)
+        self._rows = TorchSlots(self._model, self.caches, self.max_context + MAX_DRAFTS)
 
-    def _run(self, part: Work) -> Float32Array:
-        history, kept = self._histories[part.session], self._histories.kept(part)
-        # Out of the table while it runs: a forward that fails leaves layers of different lengths, not to be kept.
-        cache = self._caches.pop(part.session, None)
-        if cache is None:
-            while len(self._caches) >= self._max_sessions:
-                self._caches.popitem(last=False)
-            cache, start = self._model.new_cache(), 0
-        else:
-            if history.parents:
-                keep_path(cache, len(history.ids), part.path)
-            self._model.cut(cache, part.keep_len)
-            start = part.keep_len
-        if part.parents is None:
-            logits = self._model.run(cache, [*kept[start:], *part.new_ids], part.rows)
-        else:
-            logits = run_tree(self._model, cache, kept[start:], part.new_ids, part.parents, part.rows)
-        self._histories.commit(part)
-        self._caches[part.session] = cache
-        return logits
+    def _run(self, group: Sequence[Work]) -> list[Float32Array]:
+        """Run at most `caches` parts and remember what they leave."""
+        wanted = {part.session for part in group}
+        runs = [self._prepare(part, wanted) for part in group]
+        try:
+            rows = self._rows.run(runs)
+        except Exception:
+            # Some layers are further than others: only the ids are known to be right.
+            for part in group:
+                self._drop(part.session)
+            raise
+        for part in group:
+            self._histories.commit(part)
+            self._slots.cached[part.session] = part.keep_len + (len(part.new_ids) if part.parents is None else 0)
+            self._slots.hold(part.session, part.more)
+        return rows
+
+    def _prepare(self, part: Work, wanted: set[int]) -> SlotRun:
+        """Give the session a row, cut it to what stands, and list what must run."""
+        if (other := self._slots.crowded_out(part.session, wanted)) is not None:
+            self._drop(other)
+        slot = self._slots.take(part.session)
+        history = self._histories[part.session]
+        held = self._slots.cached[part.session]
+        if history.parents and held == len(history.ids) and self._rows.length(slot) > held:
+            self._rows.keep_path(slot, held, part.path)
+            held += len(part.path)
+        start = min(part.keep_len, held)
+        self._rows.cut(slot, start)
+        ids = [*self._histories.kept(part)[start:], *part.new_ids]
+        return SlotRun(slot, ids, part.rows, part.parents)
+
+    def _drop(self, session: int) -> None:
+        if session in self._slots:
+            self._rows.cut(self._slots[session], 0)
+            self._slots.release(session)

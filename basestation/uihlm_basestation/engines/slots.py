@@ -1,4 +1,4 @@
-"""Whose cache stands where: sessions in the few sequences of a llama.cpp context, the one not used for longest makes room."""
+"""Whose cache stands where: sessions in the few rows or sequences of an engine, the one not used for longest makes room."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ class Slots:
         self.cached: dict[int, int] = {}
         self._slots: OrderedDict[int, int] = OrderedDict()  # the one used last stands last
         self._free = list(range(count))
+        self._held: set[int] = set()
 
     def __contains__(self, session: object) -> bool:
         """Whether the session has a slot."""
@@ -45,11 +46,20 @@ class Slots:
         return self._slots[session]
 
     def idle(self, wanted: Collection[int]) -> list[int]:
-        """Return the sessions not in `wanted`, the one not used for longest first."""
-        return [session for session in self._slots if session not in wanted]
+        """Return the sessions not in `wanted`, the one not used for longest first, those on hold behind all others."""
+        idle = [session for session in self._slots if session not in wanted]
+        return sorted(idle, key=self._held.__contains__) if self._held else idle
+
+    def hold(self, session: int, hold: bool) -> None:
+        """Put a session on hold, or off it: the rest of its request is on the way."""
+        if hold and session in self._slots:
+            self._held.add(session)
+        else:
+            self._held.discard(session)
 
     def release(self, session: int) -> None:
         """Give a session's slot back; its cells are the caller's to clear."""
         self._free.append(self._slots.pop(session))
         self._free.sort()
+        self._held.discard(session)
         del self.cached[session]
