@@ -112,7 +112,7 @@ class Case:
         kind, raw = self._right(belief)
         if raw is None:
             return self._end(belief)
-        if chance > 0.985:
+        if chance > 0.96:
             return self._mutated(belief, raw, self._last)
         self._last = raw
         return Step(kind, (raw,)) if belief.sure else Step(f"after a mutation: {kind}", (raw,), EITHER)

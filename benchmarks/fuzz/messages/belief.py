@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from benchmarks.fuzz.engine import MAX_CONTEXT
+from benchmarks.fuzz.engine import MAX_CONTEXT, VOCABULARY
+from uihlm_proto.codecs import Codec, codec
 from uihlm_proto.v1 import verification_pb2 as pb
 
 
@@ -16,7 +18,8 @@ class Belief:
     Attributes:
         opened: whether Ready has come.
         codec: name of its uplink codec.
-        length: ids that both ends agree on.
+        greedy: whether the LLM takes its likeliest token, so that a device may guess it.
+        ids: that both ends agree on.
         epoch: corrections applied.
         bonus: the last bonus token, while nothing was judged after it.
         sure: whether every message so far was as a correct device writes it.
@@ -24,10 +27,16 @@ class Belief:
 
     opened: bool = False
     codec: str = "dense32"
-    length: int = 0
+    greedy: bool = False
+    ids: list[int] = field(default_factory=list)
     epoch: int = 0
     bonus: int | None = None
     sure: bool = True
+
+    @property
+    def length(self) -> int:
+        """How many ids both ends agree on."""
+        return len(self.ids)
 
     @property
     def room(self) -> int:
@@ -37,32 +46,38 @@ class Belief:
     def take(self, request: pb.VerifyRequest, answers: Sequence[pb.VerifyResponse]) -> None:
         """Book what a request and all its answers have changed."""
         if request.HasField("open"):
-            self.opened, self.codec, self.length = (
-                True,
-                request.open.codec,
-                len(request.open.prefix_ids),
-            )
+            self.opened, self.codec, self.ids = True, request.open.codec, list(request.open.prefix_ids)
+            self.greedy = request.open.sampling.temperature == 0.0
             return
         upload, verdicts = request.upload, [answer.verdict for answer in answers]
         if verdicts[0].stale:
             # A wrong guess was a correction; an old epoch changes nothing.
             self.epoch += upload.epoch == self.epoch
             return
-        self.length += len(upload.context_ids) + len(upload.skipped_ids)
+        self.ids += [*upload.context_ids, *upload.skipped_ids]
         self.bonus = None
         if upload.generate:
-            self.length += len(verdicts)
+            self.ids += [verdict.token_id for verdict in verdicts]
             return
         verdict = verdicts[0]
+        stands = list(verdict.path) if upload.parents else range(verdict.accepted)
+        if stands:
+            read = _codec(self.codec)
+            self.ids += [read.decode(upload.drafts[node].payload).token for node in stands]
         follows = verdict.HasField("token_id")
-        self.length += verdict.accepted + follows
+        if follows:
+            self.ids.append(verdict.token_id)
         if not upload.drafts:
             return
         if upload.parents:
-            end = verdict.path[-1] if verdict.path else -1
-            corrected = end in upload.parents
+            corrected = (stands[-1] if stands else -1) in upload.parents
             self.epoch += follows and corrected
         else:
             corrected = verdict.accepted < len(upload.drafts)
             self.epoch += corrected
         self.bonus = verdict.token_id if follows and not corrected else None
+
+
+@functools.lru_cache
+def _codec(name: str) -> Codec:
+    return codec(name, VOCABULARY)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from benchmarks.fuzz.engine import STOP, VOCABULARY, TableEngine
+from benchmarks.fuzz.engine import STOP, VOCABULARY, Table, TableEngine
 from benchmarks.fuzz.messages.belief import Belief
 from uihlm_proto.codecs import codec
 from uihlm_proto.limits import PROTOCOL_VERSION
@@ -28,7 +28,22 @@ def _payloads(name: str) -> list[bytes]:
     return [draft.encode() for draft in drafts if draft.token != STOP]
 
 
+_LLM = Table(salt=1)
 PAYLOADS = {name: _payloads(name) for name in CODECS}
+
+
+def _sure(token: int, dtype: str) -> bytes:
+    x = np.zeros(VOCABULARY, dtype)
+    x[token] = 1.0
+    return bytes([token]) + x.tobytes()
+
+
+# Drafts of one token that a device is sure of.
+_SURE: dict[str, Callable[[int], bytes]] = {
+    "dense32": lambda token: _sure(token, "<f4"),
+    "dense16": lambda token: _sure(token, "<f2"),
+    "coupled": lambda token: bytes([token]),
+}
 
 
 def ids(rng: random.Random, most: int, least: int = 0) -> list[int]:
@@ -39,7 +54,7 @@ def ids(rng: random.Random, most: int, least: int = 0) -> list[int]:
 def opening(rng: random.Random) -> pb.VerifyRequest:
     """Return an Open."""
     sampling = pb.Sampling(
-        temperature=rng.choice((0.0, 0.6, 1.0, 1e-300, 50.0)),
+        temperature=rng.choice((0.0, 0.0, 0.6, 1.0, 1e-300, 50.0)),
         top_k=rng.choice((0, 0, 1, 5, 2**32 - 1)),
         top_p=rng.choice((0.0, 1.0, 0.9, 1e-12)),
     )
@@ -78,7 +93,7 @@ def chain(rng: random.Random, belief: Belief) -> pb.VerifyRequest | None:
     unsent = ids(rng, 3)
     if len(unsent) + drafts > belief.room:
         return None
-    fields: dict[str, object] = {"drafts": payloads(rng, belief, drafts)}
+    fields: dict[str, object] = {"drafts": payloads(rng, belief, drafts, unsent)}
     if unsent and rng.random() < 0.3:
         fields["audit"] = rng.randbytes(len(unsent))
     if belief.bonus is not None and rng.random() < 0.5:
@@ -95,8 +110,13 @@ def tree(rng: random.Random, belief: Belief) -> pb.VerifyRequest | None:
     parents: list[int] = []
     tokens: list[int] = []
     taken: set[tuple[int, int]] = set()
+    good = likely([*belief.ids, *unsent], nodes) if belief.greedy else []
+    deepest = -1
     for node in range(nodes):
         parent, token = rng.randint(-1, node - 1), rng.randrange(VOCABULARY)
+        if good and rng.random() < 0.6:
+            # One node further down the path that the LLM will walk.
+            parent, token, deepest = deepest, good.pop(0), node
         while (parent, token) in taken:
             token = (token + 1) % VOCABULARY
         taken.add((parent, token))
@@ -152,21 +172,35 @@ def wrong_guess(rng: random.Random, belief: Belief) -> pb.VerifyRequest | None:
 def in_flight(rng: random.Random, belief: Belief) -> list[pb.VerifyRequest]:
     """Return uploads sent without waiting, each on a guess of the bonus before it; as a whole they are always answered."""
     requests: list[pb.VerifyRequest] = []
-    ahead = Belief(True, belief.codec, belief.length, belief.epoch, belief.bonus)
+    ahead = Belief(True, belief.codec, belief.greedy, list(belief.ids), belief.epoch, belief.bonus)
     for _ in range(rng.randint(2, 4)):
         drafts = rng.randint(2, 3)
         if drafts + 1 > ahead.room:
             break
+        guess = likely(ahead.ids, drafts + 1)
         fields: dict[str, object] = {"drafts": payloads(rng, ahead, drafts)}
         if requests:
-            fields["assumed_id"] = rng.randrange(VOCABULARY)
+            fields["assumed_id"] = ahead.ids[-1] if rng.random() < 0.8 else rng.randrange(VOCABULARY)
         requests.append(_upload(rng, ahead, [], **fields))
-        ahead.length += drafts + 1
+        if guess[drafts - 1] == STOP:
+            break
+        ahead.ids += guess
     return requests
 
 
-def payloads(rng: random.Random, belief: Belief, count: int) -> list[pb.Draft]:
-    """Return drafts of the session's codec."""
+def likely(context: Sequence[int], count: int) -> list[int]:
+    """Return what the LLM writes after some ids if it takes its likeliest token each time."""
+    ids = list(context)
+    for _ in range(count):
+        ids.append(int(_LLM.after(ids).argmax()))
+    return ids[len(context) :]
+
+
+def payloads(rng: random.Random, belief: Belief, count: int, unsent: Sequence[int] = ()) -> list[pb.Draft]:
+    """Return drafts of the session's codec; to a greedy LLM often those that it will let stand."""
+    if belief.greedy and belief.codec in _SURE and rng.random() < 0.8:
+        made = [_SURE[belief.codec](token) for token in likely([*belief.ids, *unsent], count)]
+        return [pb.Draft(payload=payload) for payload in made]
     known = PAYLOADS.get(belief.codec, PAYLOADS["dense32"])
     return [pb.Draft(payload=rng.choice(known)) for _ in range(count)]
 
