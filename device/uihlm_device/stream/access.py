@@ -54,14 +54,20 @@ class Access:
             OSError: if a file cannot be read.
         """
         self.check(target)
-        if not self.tls:
+        credentials = self.credentials()
+        if credentials is None:
             return grpc.aio.insecure_channel(target, options=options, interceptors=list(interceptors))
+        return grpc.aio.secure_channel(target, credentials, options=options, interceptors=list(interceptors))
+
+    def credentials(self) -> grpc.ChannelCredentials | None:
+        """Return what a channel is made with, None without TLS; raises as `channel` does for its files."""
+        if not self.tls:
+            return None
         authorities = None if self.authorities is None else read_authorities(self.authorities)
-        chain = (None, None)
+        chain: tuple[bytes | None, bytes | None] = (None, None)
         if self.certificate is not None and self.key is not None:
             chain = read_chain(self.certificate, self.key)
-        credentials = grpc.ssl_channel_credentials(authorities, *chain)
-        return grpc.aio.secure_channel(target, credentials, options=options, interceptors=list(interceptors))
+        return grpc.ssl_channel_credentials(authorities, *chain)
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:

@@ -5,15 +5,20 @@ import socket
 from click.testing import CliRunner
 from grpc_health.v1 import health_pb2
 
+from certificates import Authority
 from fakes import FakeEngine, contextual
 from stations import standing
+from uihlm_basestation.trust.settings import TlsFiles, Trust
+from uihlm_basestation.trust.tokens import TokenSet
 from uihlm_cli.basestation import main
+from uihlm_proto.bearer import Token
 
 V = 12
 
 
-def health(address: object) -> tuple[int, str, str]:
-    result = CliRunner().invoke(main, ["health", "--server", str(address), "--timeout-s", "5"])
+def health(address: object, *more: object) -> tuple[int, str, str]:
+    arguments = ["health", "--server", str(address), "--timeout-s", "5", *map(str, more)]
+    result = CliRunner().invoke(main, arguments)
     return result.exit_code, result.stdout, result.stderr
 
 
@@ -34,3 +39,18 @@ def test_nobody_there():
         free.bind(("127.0.0.1", 0))
         code, out, err = health(f"127.0.0.1:{free.getsockname()[1]}")
     assert (code, out) == (4, "") and "no base station answers" in err and "UNAVAILABLE" in err
+
+
+def test_a_base_station_with_tls_and_tokens_is_asked_over_tls_without_one(tmp_path):
+    authority = Authority(tmp_path)
+    own, device = authority.issue("127.0.0.1"), authority.issue("device")
+    trust = Trust(TlsFiles(own.certificate, own.key), TokenSet([Token("t" * 32)]))
+    with standing(FakeEngine(contextual(V, 1), V), trust=trust) as station:
+        assert health(station.address, "--tls-ca", authority.pem) == (0, "SERVING\n", "")
+        assert health(station.address)[0] == 4
+    trust = Trust(TlsFiles(own.certificate, own.key, authority.pem))
+    with standing(FakeEngine(contextual(V, 1), V), trust=trust) as station:
+        shown = ["--tls-cert", device.certificate, "--tls-key", device.key]
+        assert health(station.address, "--tls-ca", authority.pem, *shown) == (0, "SERVING\n", "")
+        assert health(station.address, "--tls-ca", authority.pem)[0] == 4
+        assert health(station.address, *shown)[0] == health(station.address, *shown[:2])[0] == 2
