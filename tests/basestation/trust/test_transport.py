@@ -9,11 +9,12 @@ from certificates import Authority
 from fakes import FakeEngine, contextual, vocabulary
 from stations import standing
 from uihlm_basestation.server import BaseStation
+from uihlm_basestation.trust.limits import Limits
 from uihlm_basestation.trust.settings import TlsFiles, Trust
 from uihlm_device.stream.access import Access
 from uihlm_device.stream.client import Connection, Contract
 from uihlm_proto.codecs import codec
-from uihlm_proto.errors import AccessError, UnavailableError
+from uihlm_proto.errors import AccessError, ExhaustedError, UnavailableError
 from uihlm_proto.randomness import session_key
 from uihlm_proto.sampling import Sampling
 
@@ -93,6 +94,25 @@ def test_mtls_serves_devices_of_its_authority_alone(authority, own, stranger):
         for bad in (Access(True, authority.pem), Access(True, authority.pem, unknown.certificate, unknown.key)):
             with pytest.raises(UnavailableError):
                 asked(address, bad)
+
+
+def test_under_mtls_a_peer_is_its_certificate(authority, own):
+    """Both come from this machine, whose address alone is nobody's."""
+    devices = [authority.issue("device-1"), authority.issue("device-2")]
+    trust = Trust(TlsFiles(own.certificate, own.key, authority.pem), limits=Limits(peer_sessions=1))
+    with standing(FakeEngine(ENGINE, V), trust=trust) as station, contextlib.ExitStack() as stack:
+
+        def ready(device):
+            access = Access(True, authority.pem, device.certificate, device.key)
+            connection = stack.enter_context(Connection(str(station.address), V, timeout_s=10.0, access=access))
+            session = connection.session(CONTRACT)
+            session.open([1], session_key(0, 0))
+            session.ready()
+
+        for device in devices:
+            ready(device)
+        with pytest.raises(ExhaustedError, match="peer certificate device-1 has 1 sessions open"):
+            ready(devices[0])
 
 
 def test_health_needs_the_certificate_too_as_the_handshake_comes_first(authority, own):
