@@ -62,12 +62,11 @@ def status_of(server: str, timeout_s: float, access: Access) -> str:
     # A proxy from the environment has no business between two ends of one machine.
     options = [("grpc.enable_http_proxy", 0)]
     credentials = access.credentials()
-    plain = credentials is None
-    with (
-        grpc.insecure_channel(server, options)
-        if plain
-        else grpc.secure_channel(server, credentials, options) as channel
-    ):
+    if credentials is None:
+        channel = grpc.insecure_channel(server, options)
+    else:
+        channel = grpc.secure_channel(server, credentials, options)
+    with channel:
         stub = health_pb2_grpc.HealthStub(channel)
         try:
             answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s)
