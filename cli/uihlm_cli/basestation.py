@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from importlib.metadata import version
 from typing import Any
 
@@ -13,6 +14,7 @@ from uihlm_basestation.server import Address, serve
 from uihlm_cli.errors import reported
 from uihlm_cli.station import health, top
 from uihlm_cli.station.observing import observers, observing_options, voice
+from uihlm_cli.station.pool import RAY, check_pool, pool_options, run_pool
 from uihlm_cli.station.sharing import serving, sharing_options
 from uihlm_cli.station.trust import trust_of, trust_options
 from uihlm_models.presets import Role
@@ -89,6 +91,7 @@ main.add_command(health.command)
 )
 @observing_options
 @trust_options
+@pool_options
 def serve_command(**values: Any) -> None:
     """Serve a large model to devices.
 
@@ -101,29 +104,33 @@ def serve_command(**values: Any) -> None:
       uihlm-bs serve --metrics-port 9464 --log-format json --log-level info
       uihlm-bs serve --host 0.0.0.0 --tls-cert bs.pem --tls-key bs.key --token-file tokens.txt
       uihlm-bs serve --model meta-llama/Llama-2-7b-chat-hf --dtype bfloat16
+      uihlm-bs serve --engine-pool ray --replicas 4 --gpus-per-replica 0.5 --insecure
     """
 
-    def ready(address: Address) -> None:
-        click.echo(f"ready: {engine.description} on {address}")
+    def ready(description: str, address: Address) -> None:
+        click.echo(f"ready: {description} on {address}")
 
     with reported():
         chrome = voice(values)
         trust = trust_of(values, chrome.say)
+        check_pool(values, trust)
         chrome.say(f"loading {values['model']} …")
-        engine = load_engine(
-            resolve(values["model"], Role.TARGET),
-            EngineSettings(
-                backend=values["backend"],
-                max_sessions=values["max_sessions"],
-                max_context=values["max_context"],
-                kv_bytes=values["kv_memory"],
-                threads=values["threads"],
-                gpu_layers=values["gpu_layers"],
-                weight_type=values["dtype"],
-                device_map=values["device_map"],
-                load_in_4bit=values["load_in_4bit"],
-            ),
+        settings = EngineSettings(
+            backend=values["backend"],
+            max_sessions=values["max_sessions"],
+            max_context=values["max_context"],
+            kv_bytes=values["kv_memory"],
+            threads=values["threads"],
+            gpu_layers=values["gpu_layers"],
+            weight_type=values["dtype"],
+            device_map=values["device_map"],
+            load_in_4bit=values["load_in_4bit"],
         )
+        if values["engine_pool"] == RAY:
+            run_pool(values, settings, serving(values), trust, ready)
+            chrome.say("stopped")
+            return
+        engine = load_engine(resolve(values["model"], Role.TARGET), settings)
         with observers(values, engine.description, chrome) as telemetry:
             asyncio.run(
                 serve(
@@ -132,7 +139,7 @@ def serve_command(**values: Any) -> None:
                     values["port"],
                     values["max_sessions"],
                     values["grace_s"],
-                    ready,
+                    functools.partial(ready, engine.description),
                     telemetry,
                     values["reflection"],
                     serving=serving(values),

@@ -24,6 +24,7 @@ access_options: Callable[[F], F] = group(
     option("--tls-key", type=_FILE, help="Private key of --tls-cert, PEM, without a password."),
     option("--token-file", type=_FILE, help=f"Bearer token to show --server.  [default: ${TOKEN_VARIABLE}]"),
     option("--insecure", is_flag=True, help="Show the token even without TLS to another machine: it can be read on the way."),
+    option("--server-application", metavar="NAME", help="Which of the applications of a Ray Serve ingress is meant."),
 )  # fmt: skip
 
 
@@ -38,9 +39,10 @@ def access_of(values: Values) -> Access:
     authorities, certificate, key, token_file = (values[n] for n in ("tls_ca", "tls_cert", "tls_key", "token_file"))
     tls = values["tls"] or any(file is not None for file in (authorities, certificate, key))
     if server is None:
-        if tls or token_file is not None:
+        if tls or token_file is not None or values["server_application"] is not None:
             raise click.UsageError(
-                "--tls… and --token-file are for a base station that --server names: the local one asks for neither"
+                "--tls…, --token-file and --server-application are for a base station that --server names: the local one "
+                "asks for none"
             )
         return PLAIN
     if (certificate is None) != (key is None):
@@ -51,7 +53,15 @@ def access_of(values: Values) -> Access:
     tokens = find_tokens(token_file, os.environ.get(TOKEN_VARIABLE))
     if len(tokens) > 1:
         raise AccessError(f"{len(tokens)} tokens are given, a device shows one: leave the others out")
-    access = Access(tls, authorities, certificate, key, tokens[0] if tokens else None, values["insecure"])
+    access = Access(
+        tls,
+        authorities,
+        certificate,
+        key,
+        tokens[0] if tokens else None,
+        values["insecure"],
+        values["server_application"],
+    )
     try:
         access.check(server)
     except AccessError as error:

@@ -27,6 +27,7 @@ class Access:
         key: its private key, PEM, without a password.
         token: shown with every call.
         insecure: whether the token may be shown without TLS to another machine.
+        application: the one meant of several behind one address, as Ray Serve names them.
     """
 
     tls: bool = False
@@ -35,6 +36,7 @@ class Access:
     key: Path | None = None
     token: Token | None = None
     insecure: bool = False
+    application: str | None = None
 
     def check(self, target: str) -> None:
         """Raise AccessError if the token could be read on the way to a base station."""
@@ -72,7 +74,8 @@ class Access:
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What every call shows."""
-        return () if self.token is None else (self.token.header,)
+        named = () if self.application is None else (("application", self.application),)
+        return named if self.token is None else (*named, self.token.header)
 
 
 # To a base station of this machine that asks for nothing.

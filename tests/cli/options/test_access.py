@@ -56,6 +56,7 @@ def test_the_flags_add_up(token_file, authority):
     assert found == Access(True, authority.pem, own.certificate, own.key)
     found, _ = access(*server, UIHLM_TEST_TLS="1", UIHLM_TOKEN=SECRET)
     assert found == Access(tls=True, token=Token(SECRET))
+    assert access("--server", "localhost:1", "--server-application", "cell")[0] == Access(application="cell")
 
 
 def test_without_a_named_base_station_there_is_nothing_to_show():
@@ -67,6 +68,7 @@ def test_without_a_named_base_station_there_is_nothing_to_show():
     [
         (["--tls"], "for a base station that --server names"),
         (["--token-file", "FILE"], "for a base station that --server names"),
+        (["--server-application", "cell"], "for a base station that --server names"),
         (["--server", "127.0.0.1:1", "--tls-cert", "FILE"], "--tls-cert and --tls-key go together"),
         (["--server", "127.0.0.1:1", "--tls-key", "FILE"], "--tls-cert and --tls-key go together"),
         (["--server", "bs.example:1", "--token-file", "FILE"], "the token would go to bs.example:1 unencrypted"),

@@ -66,7 +66,7 @@ SETTINGS = {
 ELSEWHERE = {
     "--config", "--dataset", "--limit", "--offset", "--sample", "--seed", "--policy", "--metrics", "--output",
     "--resume", "--dry-run", "--format", "--timeout-s", "--link", "--profile", "--agreement",
-    "--learned", "--tls", "--tls-ca", "--tls-cert", "--tls-key", "--token-file", "--insecure",
+    "--learned", "--tls", "--tls-ca", "--tls-cert", "--tls-key", "--token-file", "--insecure", "--server-application",
 }  # fmt: skip
 
 

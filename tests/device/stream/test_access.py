@@ -44,6 +44,12 @@ def test_the_token_goes_with_sessions_and_scores():
             opened(station.address, PLAIN)
 
 
+def test_the_application_goes_with_the_token():
+    assert PLAIN.metadata == ()
+    assert Access(application="cell").metadata == (("application", "cell"),)
+    assert dict(Access(token=TOKEN, application="cell").metadata).keys() == {"application", "authorization"}
+
+
 @pytest.mark.parametrize("target", ["192.0.2.7:50051", "bs.example:50051", "dns:///bs.example:50051", "0.0.0.0:1"])
 def test_the_token_does_not_go_unencrypted_to_another_machine(target):
     with pytest.raises(AccessError, match=f"the token would go to {target} unencrypted.* --insecure") as raised:
