@@ -47,10 +47,10 @@ class ObservedServicer(pb_grpc.VerificationServiceServicer):
         started_s = time.perf_counter()
         reader = _Reader(request_iterator, self._id_bit)
         stood, rounds, status = False, 0, "CANCELLED"
-        answers = self._servicer.Verify(reader, context)
+        answers = self._servicer.Verify(reader, context)  # type: ignore[no-untyped-call]
         try:
             # Closed with this one, so that the session is freed when the call ends and not when it is collected.
-            async with contextlib.aclosing(answers):  # type: ignore[type-var]
+            async with contextlib.aclosing(answers):
                 async for response in answers:
                     told = reader.answered(response)
                     if told is not None:
@@ -73,7 +73,8 @@ class ObservedServicer(pb_grpc.VerificationServiceServicer):
     ) -> pb.ScoreResponse:
         """Score, and tell that it was done."""
         started_s = time.perf_counter()
-        response: pb.ScoreResponse = await self._servicer.Score(request, context)
+        scored = self._servicer.Score(request, context)  # type: ignore[no-untyped-call]
+        response: pb.ScoreResponse = await scored
         self._telemetry.round(
             Round(
                 RoundKind.SCORE,

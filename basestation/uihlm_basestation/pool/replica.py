@@ -98,7 +98,8 @@ class Replica:
         context: Any = BorderContext(grpc_context)
         await self._admit(context)
         # Closed with the call, however it ends, so that its session is freed.
-        async with contextlib.aclosing(self._servicer.Verify(requests, context)) as answers:
+        answers: Any = self._servicer.Verify(requests, context)
+        async with contextlib.aclosing(answers):
             async for answer in answers:
                 yield answer
 
