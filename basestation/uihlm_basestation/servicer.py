@@ -15,6 +15,7 @@ import numpy as np
 
 from uihlm_basestation.batcher import Batcher
 from uihlm_basestation.departures import Departures
+from uihlm_basestation.draining import Draining
 from uihlm_basestation.engines.engine import Engine, Work
 from uihlm_basestation.idle import unless_idle
 from uihlm_basestation.session import Session
@@ -65,7 +66,7 @@ class VerificationServicer(pb_grpc.VerificationServiceServicer):
         self._departures = Departures()
         self._numbers = itertools.count(1)
         self._live: set[int] = set()
-        self._draining = False
+        self._draining = Draining()
 
     @property
     def sessions(self) -> int:
@@ -73,8 +74,8 @@ class VerificationServicer(pb_grpc.VerificationServiceServicer):
         return len(self._live)
 
     def drain(self) -> None:
-        """Refuse new sessions from now on; those open go on."""
-        self._draining = True
+        """Refuse new sessions from now on; of those open, the ones in a round finish it, and then all go elsewhere."""
+        self._draining.begin()
 
     async def Verify(  # noqa: N802 (the name is the protocol's)
         self,
@@ -86,7 +87,7 @@ class VerificationServicer(pb_grpc.VerificationServiceServicer):
         if self._idle_s is not None:
             request_iterator = unless_idle(request_iterator, self._idle_s)
         try:
-            async for request in request_iterator:
+            async for request in self._draining.requests(request_iterator):
                 if session is None:
                     # Not before it has spoken: a client whose first write fails never gets to read why.
                     session = Session(self._admit(), self._engine, self._batcher)
@@ -120,8 +121,7 @@ class VerificationServicer(pb_grpc.VerificationServiceServicer):
                 self._release(number)
 
     def _admit(self) -> int:
-        if self._draining:
-            raise UnavailableError("this base station is shutting down: connect to another one, or again later")
+        self._draining.check()
         if len(self._live) >= self._max_sessions:
             retry_s = self._departures.retry_after_s()
             raise ExhaustedError(

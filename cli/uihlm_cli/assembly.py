@@ -14,8 +14,10 @@ from uihlm_device.drafters.loading import Drafters, DrafterSettings
 from uihlm_device.drafters.shared_path import SharedPathDrafter
 from uihlm_device.rules.policies import Mode, Policy, PolicySettings, policy
 from uihlm_device.rules.risk import Recalibrate, RiskController, RiskPolicy
+from uihlm_device.stream.access import PLAIN, Access
 from uihlm_device.stream.client import Connection, Contract
-from uihlm_device.stream.session import Session
+from uihlm_device.stream.outage import insist
+from uihlm_device.stream.session import Stream
 from uihlm_evaluation.quality.agreement import Agreement
 from uihlm_evaluation.runs.configuration import ClockMode, RunConfig
 from uihlm_evaluation.runs.rows import Row
@@ -78,9 +80,15 @@ def vocabulary_size(models: Models) -> int:
 
 @contextlib.contextmanager
 def opened_device(
-    config: RunConfig, server: str | None, timeout_s: float, shared_paths: bool = False
+    config: RunConfig,
+    server: str | None,
+    timeout_s: float,
+    shared_paths: bool = False,
+    access: Access = PLAIN,
 ) -> Iterator[Device]:
     """Load the drafter, start a local base station unless `server` names one, connect, and yield the device.
+
+    `access` is how a named base station is reached.
 
     With `shared_paths`, answers to one prompt run what they share once: for decoders whose timing is fixed.
 
@@ -102,7 +110,7 @@ def opened_device(
         @functools.cache
         def connection() -> Connection:
             target = server or stack.enter_context(_local(models, config, shared_paths))
-            return stack.enter_context(Connection(target, vocabulary_size, [interceptor], timeout_s))
+            return stack.enter_context(Connection(target, vocabulary_size, [interceptor], timeout_s, access))
 
         sharing: dict[int, Drafter] = {}
 
@@ -132,7 +140,7 @@ def opened_device(
                 # Loaded now, so that the first answer does not wait for it; a device that never asks needs none.
                 connection()
 
-            def connect() -> Session:
+            def connect() -> Stream:
                 return connection().session(contract)
 
             return Decoder(drafter, uplink, rule, decode, clock, ledger, timing, connect)
@@ -142,7 +150,12 @@ def opened_device(
             if not connection.cache_info().currsize:
                 return None
             contract = Contract(tokenizer_fingerprint, config.decode.sampling, codec(config.codec, vocabulary_size))
-            return Agreement(functools.partial(connection().score, contract))
+            score = functools.partial(connection().score, contract)
+            if config.decode.outage is None:
+                return Agreement(score)
+            # Answers may go on alone; the LLM's opinion of them has no stand-in, and is waited for.
+            rule = config.decode.outage.under(Mode.LLM_ALONE)
+            return Agreement(lambda context_ids, target_ids: insist(lambda: score(context_ids, target_ids), rule))
 
         chat_format = ChatFormat(tokenizer)
         yield Device(models, tokenizer, chat_format, clock, ledger, decoder, drafter_for, assemble, agreement)

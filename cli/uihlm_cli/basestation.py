@@ -19,6 +19,7 @@ from uihlm_cli.station.sharing import serving, sharing_options
 from uihlm_cli.station.trust import trust_of, trust_options
 from uihlm_models.presets import Role
 from uihlm_models.sources import resolve
+from uihlm_proto.loops import new_event_loop
 
 
 @click.group(context_settings={"auto_envvar_prefix": "UIHLM", "help_option_names": ["-h", "--help"]})
@@ -73,11 +74,12 @@ main.add_command(health.command)
 )
 @click.option(
     "--dtype",
-    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    type=click.Choice(["auto", "float32", "bfloat16", "float16", "q8_0"]),
     default="auto",
     show_default=True,
     show_envvar=True,
-    help="torch: type of the weights.",
+    help="Type of the weights; auto is as the file has them. llama writes a file of another type once, into the cache; "
+    "q8_0 is llama's alone.",
 )
 @click.option("--device-map", default="auto", show_default=True, show_envvar=True, help="torch: where the weights go.")
 @click.option("--load-in-4bit", is_flag=True, show_envvar=True, help="torch: quantise with bitsandbytes.")
@@ -87,7 +89,7 @@ main.add_command(health.command)
     default=10.0,
     show_default=True,
     show_envvar=True,
-    help="On SIGTERM, open sessions may go on so long, seconds.",
+    help="On SIGTERM, rounds under way may go on so long, seconds.",
 )
 @observing_options
 @trust_options
@@ -96,7 +98,7 @@ def serve_command(**values: Any) -> None:
     """Serve a large model to devices.
 
     With no flags: the bundled LLM on 127.0.0.1:50051. Prints one line on stdout once it is ready, with the bound port, and
-    runs until SIGTERM or Ctrl-C; then it takes no new session, lets open ones end within the grace time, and exits 0.
+    runs until SIGTERM or Ctrl-C; then it sends idle sessions away, lets rounds end within the grace time, and exits 0.
 
     \b
       uihlm-bs serve
@@ -131,8 +133,8 @@ def serve_command(**values: Any) -> None:
             chrome.say("stopped")
             return
         engine = load_engine(resolve(values["model"], Role.TARGET), settings)
-        with observers(values, engine.description, chrome) as telemetry:
-            asyncio.run(
+        with observers(values, engine.description, chrome) as telemetry, asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(
                 serve(
                     engine,
                     values["host"],

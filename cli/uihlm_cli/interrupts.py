@@ -14,7 +14,9 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 # Modules in which the decode loop does nothing but wait; all they hold at that time is closed with the stream.
-_WAITS = frozenset({"uihlm_device.stream.client", "uihlm_wireless.clock", "threading", "concurrent.futures._base"})
+_WAITS = frozenset(
+    {"uihlm_device.stream.remote_session", "uihlm_wireless.clock", "threading", "concurrent.futures._base"}
+)
 
 
 class Interrupts:

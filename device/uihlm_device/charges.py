@@ -30,11 +30,7 @@ class Charge:
 
     def plus(self, other: Charge) -> Charge:
         """Return the sum."""
-        a, b = self.cost, other.cost
-        cost = Cost(
-            a.forward_s + b.forward_s, a.queue_s + b.queue_s, a.forwards + b.forwards, a.positions + b.positions
-        )
-        return Charge(self.bill.plus(other.bill), cost, self.draft_s + other.draft_s)
+        return Charge(self.bill.plus(other.bill), self.cost.plus(other.cost), self.draft_s + other.draft_s)
 
 
 NOTHING = Charge()

@@ -25,6 +25,7 @@ class Conversation:
         open_round: round of its Open.
         open_cost: what the prefill of the open session cost the base station, once known.
         audit: of the latest answer's skipped tokens.
+        lost_links: how often its stream was lost, by a device that then waits or goes on alone.
     """
 
     key: bytes
@@ -38,6 +39,7 @@ class Conversation:
     open_round: int | None = None
     open_cost: Cost | None = None
     audit: AuditLedger = field(default_factory=AuditLedger)
+    lost_links: int = 0
 
     def extend(self, turn_ids: list[int]) -> None:
         """Append a prompt or a chat turn; the next answer starts after it."""
@@ -53,6 +55,12 @@ class Conversation:
         """Note a stream whose Open carried every id so far."""
         self.session, self.open_round, self.open_cost = session, round_number, None
         self.told, self.epoch = len(self.ids), 0
+
+    @property
+    def room(self) -> int | None:
+        """Ids that the open session may hold beyond those of now; None while the base station has not said."""
+        most = None if self.session is None else self.session.max_context
+        return None if most is None else max(0, most - len(self.ids))
 
     def unsent(self) -> tuple[list[int], list[int]]:
         """Return the ids the base station has not seen, split where the answer starts: context, skipped."""

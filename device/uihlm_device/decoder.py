@@ -8,15 +8,20 @@
 An upload may carry a block of drafts (`draft_length`), and drafting may go on while verdicts are in flight (`in_flight`), as if
 they were good: what a verdict corrects is dropped with all that was drafted after it, so the tokens are those of a loop that
 waits. The drafter's cache is cut to what still stands, also when the generator is dropped half-way.
+
+A session may outlive its streams (stream/reconnect.py). Where it says that the link is lost, what is tentative falls, and
+tokens that the policy would ask about are committed unasked, as `Origin.OUTAGE`, until it is reachable again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 
+from uihlm_device import llm_alone
 from uihlm_device.answer import Answer
 from uihlm_device.audit import AuditLedger
 from uihlm_device.charges import NOTHING, Charge, Judged, token_record
@@ -27,7 +32,9 @@ from uihlm_device.drafters.drafter import Drafter
 from uihlm_device.drafting import Draft, Drafting, check_decide
 from uihlm_device.flights import Flight
 from uihlm_device.rules.policies import Mode, Policy
-from uihlm_device.stream.session import Session, Upload
+from uihlm_device.stream.opening import open_session
+from uihlm_device.stream.outage import LinkLostError
+from uihlm_device.stream.session import Session, Stream, Upload
 from uihlm_device.tokens import Origin, TokenRecord
 from uihlm_device.trees.tree_rounds import tree_rounds
 from uihlm_proto.codecs import Codec
@@ -53,7 +60,7 @@ class Decoder:
         clock: Clock,
         ledger: Ledger,
         timing: TimingProfile,
-        connect: Callable[[], Session],
+        connect: Callable[[], Stream],
     ) -> None:
         check_decide(policy, settings.decide)
         self._drafter = drafter
@@ -93,7 +100,9 @@ class Decoder:
             write = self._remote if alone else self._trees.write if self._trees else self._draft
             yield from write(conversation, limit)
             if self._settings.audits and conversation.session is not None:
-                conversation.audit_tail(conversation.session)
+                # What nobody is there to audit counts as not audited.
+                with contextlib.suppress(LinkLostError):
+                    conversation.audit_tail(conversation.session)
             finished = True
         finally:
             # A verdict may be on its way that the device never applied: the two ends no longer agree on the ids.
@@ -102,18 +111,19 @@ class Decoder:
 
     def _open(self, conversation: Conversation) -> None:
         # A device that never asks must run where there is no base station at all.
-        if self.policy.mode is Mode.DEVICE_ALONE or conversation.session is not None:
+        if self.policy.mode is Mode.DEVICE_ALONE:
             return
-        session = self._connect()
-        conversation.opened(session, session.open(conversation.ids, conversation.key))
-        if self._clock.simulated:
+        outage = self._settings.outage and self._settings.outage.under(self.policy.mode)
+        opened = open_session(conversation, self._connect, self._ledger, self._clock, outage)
+        if opened and self._clock.simulated:
             # One computation at a time: both prefills share this machine, and only the virtual clock lets them overlap.
             self.settle_open(conversation)
 
     def settle_open(self, conversation: Conversation) -> None:
-        """Wait until the open session's prefill is done and note what it cost."""
+        """Wait until the open session's prefill is done and note what it cost; nothing where the device went on alone."""
         if conversation.session is not None and conversation.open_cost is None:
-            conversation.open_cost = conversation.session.ready()
+            with contextlib.suppress(LinkLostError):
+                conversation.open_cost = conversation.session.ready()
 
     def _draft(self, conversation: Conversation, limit: int) -> Generator[TokenRecord]:
         """Draft token by token, ask where the policy says so, and go on drafting while the window allows."""
@@ -124,31 +134,37 @@ class Decoder:
         answer = Answer(conversation, drafting, limit, length, self._drafter.stop_ids)
         try:
             while not answer.finished:
-                if answer.must_land(self._settings.in_flight) or self._arrived(answer):
-                    yield from self._land(answer)
-                else:
-                    yield from self._advance(answer)
+                try:
+                    if answer.must_land(self._settings.in_flight) or self._arrived(answer):
+                        yield from self._land(answer)
+                    else:
+                        yield from self._advance(answer)
+                except LinkLostError:
+                    drafting.cut(len(conversation.ids))
+                    self._forsake(answer, [])
         finally:
             # What is tentative lies beyond: of the committed ids the cache holds these.
             conversation.drafted = min(drafting.held, len(conversation.ids))
 
     def _advance(self, answer: Answer) -> Generator[TokenRecord]:
         """Draft one token on all that is committed and assumed; it is committed at once if nothing is in flight."""
-        ahead = answer.ahead
+        ahead, session = answer.ahead, answer.conversation.session
+        asks = session is None or session.reachable()
         guess_s = self._guess(answer)
         draft = answer.drafting.draft(answer.ids(), self._timing.draft_s)
         self._clock.advance(draft.draft_s)
         self._lengths.drafted(draft.draft_s)
         answer.conversation.audit.note(draft.position, draft.x_d)
         draft = replace(draft, draft_s=draft.draft_s + guess_s)
-        if self.policy.uploads(draft.evidence):
+        uploads = self.policy.uploads(draft.evidence)
+        if uploads and asks:
             ahead.block.append(draft)
             if len(ahead.block) >= answer.block_size() or draft.token in answer.stop_ids:
                 self._launch(answer)
         elif ahead.flights:
             ahead.skip(draft)
         else:
-            yield self._commit(answer, draft.token, Origin.LOCAL, draft)
+            yield self._commit(answer, draft.token, Origin.OUTAGE if uploads else Origin.LOCAL, draft)
 
     def _guess(self, answer: Answer) -> float:
         """Assume the bonus of the youngest flight, so that drafts can follow it; return the seconds that took."""
@@ -175,6 +191,7 @@ class Decoder:
                 context_ids,
                 skipped_ids,
                 payloads=[draft.coded.encode() for draft in block],
+                tokens=[draft.token for draft in block],
                 assumed_id=ahead.flights[-1].guess if ahead.flights else None,
                 audit=conversation.audit.billed(audited),
             )
@@ -200,8 +217,8 @@ class Decoder:
         """Wait for the oldest flight's verdict and commit what it lets stand."""
         conversation, ahead = answer.conversation, answer.ahead
         session = self._session(conversation)
+        verdict = ahead.flights[0].verdict or session.verdict(ahead.flights[0].round)
         flight = ahead.land()
-        verdict = flight.verdict or session.verdict(flight.round)
         self._clock.wait_until(self._clock.verdict_at(flight.round))
         flight.check(verdict, answer.stop_ids)
         conversation.audit.take(flight.audited, verdict.skipped_reject_prob)
@@ -268,30 +285,8 @@ class Decoder:
         return token_record(position, token, origin, stop=stop, draft=draft, judged=judged, charge=charge)
 
     def _remote(self, conversation: Conversation, limit: int) -> Generator[TokenRecord]:
-        """Let the LLM write alone (policy `llm`): one request, one verdict a token."""
-        session = self._session(conversation)
-        context_ids, skipped_ids = conversation.unsent()
-        round_number = session.upload(
-            Upload(conversation.epoch, len(conversation.ids), [*context_ids, *skipped_ids], generate=limit)
-        )
-        while True:
-            verdict = session.verdict(round_number)
-            self._clock.wait_until(self._clock.verdict_at(round_number))
-            if verdict.token is None:
-                raise ProtocolError("the base station was asked to write and sent a verdict without a token")
-            position, token = len(conversation.ids), verdict.token
-            conversation.ids.append(token)
-            conversation.told = len(conversation.ids)
-            stop = token in self._drafter.stop_ids
-            charge = Charge(self._ledger.pop(round_number), verdict.cost)
-            judged = Judged(1, verdict, 0)
-            yield token_record(position, token, Origin.LLM, stop=stop, draft=None, judged=judged, charge=charge)
-            if verdict.last:
-                return
-            if stop:
-                # It stops a chat here and not there: the base station writes on, so this stream is of no more use.
-                conversation.end_session()
-                return
+        session, stop_ids = self._session(conversation), self._drafter.stop_ids
+        return llm_alone.write(conversation, session, limit, stop_ids, self._clock, self._ledger)
 
     def _session(self, conversation: Conversation) -> Session:
         if conversation.session is None:

@@ -78,10 +78,10 @@ class Ledger:
         self._totals = RoundBill(round=0)
 
     def charge_request(self, bill: RoundBill) -> None:
-        """Charge what sending the request of `bill.round` cost."""
+        """Charge what sending the request of `bill.round` cost; one sent again adds to what it cost before."""
         with self._lock:
             self._totals = self._totals.plus(bill)
-            self._unanswered[bill.round] = bill
+            self._hold(bill)
 
     def charge_answer(self, bill: RoundBill) -> None:
         """Charge what one answer to `bill.round` cost."""
@@ -119,10 +119,27 @@ class Ledger:
                 return self._unanswered.pop(round)
             raise _unknown(round)
 
+    def fold(self, lost: int, into: int) -> None:
+        """Let the next part of round `into` carry what was charged to the lost round `lost`, as a request without answer.
+
+        A lost round that was never sent costs nothing. Both may be one round, whose answer never reached its reader.
+        """
+        with self._lock:
+            total = RoundBill(into)
+            for part in self._parts.pop(lost, ()):
+                total = total.plus(part)
+            if (request := self._unanswered.pop(lost, None)) is not None:
+                total = total.plus(request)
+            self._hold(total)
+
     def totals(self) -> RoundBill:
         """Return the sum of everything charged, popped or not (its round is 0)."""
         with self._lock:
             return self._totals
+
+    def _hold(self, bill: RoundBill) -> None:
+        before = self._unanswered.get(bill.round)
+        self._unanswered[bill.round] = bill if before is None else before.plus(bill)
 
 
 def _unknown(round: int) -> ProtocolError:

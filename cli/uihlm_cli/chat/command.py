@@ -12,6 +12,7 @@ from uihlm_cli.chat.loop import Chat
 from uihlm_cli.chat.slash_commands import CommandError, Settings, checked, stdin_is_terminal
 from uihlm_cli.chat.view import Color, View
 from uihlm_cli.errors import reported
+from uihlm_cli.options.access import access_of
 from uihlm_cli.options.groups import (
     audit_options,
     config_option,
@@ -22,8 +23,10 @@ from uihlm_cli.options.groups import (
     risk_options,
     rule_options,
 )
+from uihlm_cli.options.outages import outage_options
 from uihlm_cli.options.profiles import check_profile
 from uihlm_device.rules.policies import names
+from uihlm_device.stream.outage import OnOutage
 from uihlm_evaluation.runs.configuration import ClockMode, RunConfig
 
 # An answer to read may be longer than one to measure.
@@ -65,6 +68,7 @@ _MAX_TOKENS = 512
 @link_options("none", ClockMode.ENFORCED)
 @energy_options
 @model_options
+@outage_options(None, "  [default: local with --server, else fail]")
 @click.pass_context
 def chat(context: click.Context, /, **values: Any) -> None:
     """Talk to the split model; every token shows who wrote it.
@@ -96,12 +100,15 @@ def chat(context: click.Context, /, **values: Any) -> None:
     with reported():
         prompt = _prompt(values["prompt"])
         settings = Settings(context)
+        access = access_of(values)
         interactive = prompt is None and stdin_is_terminal()
         if interactive:
             click.echo("loading …", err=True)
-        with assembly.opened_device(settings.config, values["server"], values["timeout_s"]) as device:
+        with assembly.opened_device(settings.config, values["server"], values["timeout_s"], access=access) as device:
             check_profile(values, settings.config, device.models)
-            view = View(device.tokenizer, Color(values["color"]), interactive)
+            outage = settings.config.decode.outage
+            alone = outage is not None and outage.on_outage is OnOutage.LOCAL
+            view = View(device.tokenizer, Color(values["color"]), interactive, alone)
             loop = Chat(device, settings, view, values["system"])
             target = values["server"] or (device.models.llm.label if device.models.llm else "")
             view.welcome(device.models.slm.label, target, settings.policy, _link(values["link"], settings.config))

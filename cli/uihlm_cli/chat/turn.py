@@ -46,6 +46,7 @@ class Turn:
         llm_forwards: forwards of the LLM, prefills included.
         llm_positions: token positions these ran.
         skipped: tokens the device kept without asking.
+        outage: tokens it would have asked about, had the base station been there.
         audited: those of them whose rejection probability the base station told.
         risk_sum: these probabilities, summed.
     """
@@ -66,6 +67,7 @@ class Turn:
     llm_forwards: int = 0
     llm_positions: int = 0
     skipped: int = 0
+    outage: int = 0
     audited: int = 0
     risk_sum: float = 0.0
 
@@ -76,6 +78,7 @@ class Turn:
         self.rejected += record.origin is Origin.RESAMPLED
         self.llm_alone += record.origin is Origin.LLM
         self.skipped += record.origin is Origin.LOCAL
+        self.outage += record.origin is Origin.OUTAGE
         self.draft_s += record.draft_s
         self.forward_s += record.forward_s
         self.link_s += record.link_s

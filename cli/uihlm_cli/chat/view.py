@@ -57,7 +57,7 @@ _STYLES = {
     Origin.RESAMPLED: _Style("uploaded, the LLM put this in its place", fg="yellow", bold=True),
     Origin.LLM: _Style("written by the LLM alone", fg="cyan", italic=True),
     Origin.BONUS: _Style("the LLM's, after a whole accepted block", fg="cyan", bold=True, underline=True),
-    Origin.OUTAGE: _Style("the device's own while the link was lost", fg="red", strikethrough=True),
+    Origin.OUTAGE: _Style("the device's own, not checked because the link was lost", fg="red", strikethrough=True),
 }
 # Only what a loop of one draft an upload can write.
 _LEGEND = (Origin.LOCAL, Origin.ACCEPTED, Origin.RESAMPLED, Origin.LLM)
@@ -69,16 +69,18 @@ _VISIBLE = {code: 0xFFFD for code in [*range(0x20), *range(0x7F, 0xA0)] if chr(c
 class View:
     """The two streams of one chat."""
 
-    def __init__(self, tokenizer: Tokenizer, color: Color, interactive: bool) -> None:
+    def __init__(self, tokenizer: Tokenizer, color: Color, interactive: bool, goes_on_alone: bool = False) -> None:
         """Prepare to show answers.
 
         Args:
             tokenizer: turns ids into bytes.
             color: when to colour.
             interactive: whether somebody types, and should be told how.
+            goes_on_alone: whether tokens may come from the device because the base station is lost.
         """
         self._tokenizer = tokenizer
         self._interactive = interactive
+        self._legend = (*_LEGEND, Origin.OUTAGE) if goes_on_alone else _LEGEND
         self._stdout = _paint(sys.stdout, color)
         self._stderr = _paint(sys.stderr, color)
         self._terminal = sys.stdout.isatty()
@@ -94,7 +96,7 @@ class View:
             self._say(self._faint(f"  checks   {target}"))
             self._say(self._faint(f"  policy   {policy}; {link}; /help for commands, Ctrl-D leaves"))
         if self._stdout is not _Paint.PLAIN:
-            self._say(self._faint("  tokens   ") + " · ".join(self._sample(origin) for origin in _LEGEND))
+            self._say(self._faint("  tokens   ") + " · ".join(self._sample(origin) for origin in self._legend))
 
     def prompt(self, mark: str) -> str:
         """Return the prompt where `input` shows it on the terminal; else show it on stderr."""
@@ -131,6 +133,7 @@ class View:
         parts = [
             f"{turn.tokens} tokens",
             _number(turn.speed_tok_s, "{:.1f} tok/s"),
+            *([f"{turn.outage} unchecked, link lost"] if turn.outage else []),
             f"uploaded {_number(turn.upload_rate, '{:.0%}')}",
             f"accepted {_number(turn.acceptance_rate, '{:.0%}')}",
             f"LLM {turn.llm_forwards / max(turn.tokens, 1):.2f} forwards/tok",
@@ -156,6 +159,11 @@ class View:
                 "accepted",
                 f"{totals.uploaded - totals.rejected} of {totals.uploaded} uploads, "
                 f"{_number(totals.acceptance_rate, '{:.1%}')}",
+            ),
+            *(
+                [HelpLine("link lost", f"{totals.outage} tokens kept that would have been asked about")]
+                if totals.outage
+                else []
             ),
             HelpLine(
                 "risk",
@@ -189,7 +197,7 @@ class View:
         self._table(COMMANDS)
         if self._stdout is not _Paint.PLAIN:
             self._say("")
-            for origin in _LEGEND:
+            for origin in self._legend:
                 self._say(f"  {self._sample(origin, 17)}{self._faint(_STYLES[origin].meaning)}")
         self._say("")
         self._say(

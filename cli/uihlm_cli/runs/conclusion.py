@@ -40,7 +40,7 @@ def conclude_and_show(
 
     from uihlm_cli.runs.scoring import opened_metrics
     from uihlm_evaluation.runs.outcome import ModelFacts, conclude
-    from uihlm_evaluation.runs.table import TableFormat, render
+    from uihlm_evaluation.runs.table import TableFormat, outages, render
     from uihlm_models.sources import file_sha256
 
     sources = [("slm", models.slm)] + ([("llm", models.llm)] if models.llm else [])
@@ -48,6 +48,8 @@ def conclude_and_show(
     with opened_metrics(console) if values["metrics"] else contextlib.nullcontext() as metrics:
         results = conclude(output, config, dataset, facts, vocabulary_size, samples, metrics)
     render(results, TableFormat(values["format"]), Console(), metrics.hash if metrics else None)
+    if lost := outages(results):
+        click.echo(f"note:{lost}", err=True)
     click.echo(f"written to {output}", err=True)
     failed = [sample for sample in samples if sample.failed]
     if failed:

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from uihlm_cli.errors import reported
+from uihlm_cli.options.access import access_of
 from uihlm_cli.options.groups import (
     audit_options,
     config_option,
@@ -23,6 +24,7 @@ from uihlm_cli.options.groups import (
     run_options,
     selection_options,
 )
+from uihlm_cli.options.outages import outage_options
 from uihlm_cli.options.settings import run_config
 from uihlm_cli.runs.frame import check_resume, chosen_prompts, kept_when_cut_off, output_folder, selection_of
 from uihlm_device.rules.policies import names
@@ -47,6 +49,7 @@ from uihlm_evaluation.runs.runner import Bench, run
 @link_options("paper", ClockMode.SIMULATED)
 @energy_options
 @model_options
+@outage_options("fail")
 @run_options("eval", "Say what would be run, and stop.")
 @format_option
 def command(**values: Any) -> None:
@@ -120,7 +123,7 @@ def _evaluate(config: RunConfig, dataset: Dataset, output: Path, values: dict[st
     from uihlm_cli.runs.progress import shown_progress
 
     console = Console(stderr=True)
-    with opened_device(config, values["server"], values["timeout_s"]) as device:
+    with opened_device(config, values["server"], values["timeout_s"], access=access_of(values)) as device:
         check_profile(values, config, device.models)
         decoders = {
             row.label: device.decoder(row.policy, row.rules, replace(config.decode, gamma=row.gamma))

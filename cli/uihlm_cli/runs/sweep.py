@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from uihlm_cli.errors import SomeSamplesFailed, reported
+from uihlm_cli.options.access import access_of
 from uihlm_cli.options.groups import (
     audit_options,
     config_option,
@@ -23,6 +24,7 @@ from uihlm_cli.options.groups import (
     run_options,
     selection_options,
 )
+from uihlm_cli.options.outages import outage_options
 from uihlm_cli.options.settings import run_config
 from uihlm_cli.options.types import Values
 from uihlm_cli.runs.frame import check_resume, chosen_prompts, kept_when_cut_off, output_folder, selection_of
@@ -61,6 +63,7 @@ _PAPER = "slm, llm, hlm, u, i for each k, ui for each k and γ"
 @link_options("paper", ClockMode.SIMULATED)
 @energy_options
 @model_options
+@outage_options("fail")
 @click.option(
     "--jobs",
     type=click.IntRange(1),
@@ -137,8 +140,10 @@ def _sweep(config: RunConfig, dataset: Dataset, output: Path, values: Values) ->
     jobs = min(values["jobs"] or cores, len(dataset.examples))
     side_by_side = replace(config, threads=config.threads or max(1, cores // jobs))
 
+    access = access_of(values)
+
     def worker(rows: Sequence[Row], times: ComputeTimes) -> OpenWorker:
-        return SweepWorker(side_by_side, rows, times, values["server"], values["timeout_s"])
+        return SweepWorker(side_by_side, rows, times, values["server"], values["timeout_s"], access)
 
     def measured() -> ComputeTimes:
         return _measured(config, dataset, values)
@@ -171,5 +176,5 @@ def _measured(config: RunConfig, dataset: Dataset, values: Values) -> ComputeTim
     if timing.draft_s is not None and timing.forward_s is not None:
         return ComputeTimes.fixed(config.rows, timing.draft_s, timing.forward_s, timing.position_s)
     click.echo("measuring compute times with nothing beside …", err=True)
-    with SweepWorker(config, config.rows, None, values["server"], values["timeout_s"])() as answer:
+    with SweepWorker(config, config.rows, None, values["server"], values["timeout_s"], access_of(values))() as answer:
         return measure(config.rows, dataset.examples, answer)

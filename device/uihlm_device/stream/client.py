@@ -1,30 +1,27 @@
-"""The device's end of the stream: a connection to a base station, and sessions on it.
+"""The device's end of the wire: a connection to a base station, on which sessions are opened (remote_session.py).
 
 gRPC lives on an event loop in a thread of its own, so that the decode loop stays a plain generator and a draft never waits
-for the network unless it asks to. Requests cross by `call_soon_threadsafe`; responses are sorted by round into queues.
-A wait for a verdict has a deadline; the read itself is never cancelled, because that would end the whole stream.
+for the network unless it asks to. Requests cross by `call_soon_threadsafe`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import itertools
-import queue
 import threading
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import grpc
 
-from uihlm_device.stream.messages import cost_of, upload_message, verdict_of
-from uihlm_device.stream.session import Cost, Upload, Verdict
+from uihlm_device.stream.access import PLAIN, Access
+from uihlm_device.stream.remote_session import RemoteSession
 from uihlm_device.stream.statuses import domain_error
 from uihlm_proto.codecs import Codec
-from uihlm_proto.errors import ProtocolError, UnavailableError
-from uihlm_proto.limits import PROTOCOL_VERSION, max_request_bytes, max_response_bytes
+from uihlm_proto.limits import max_request_bytes, max_response_bytes
+from uihlm_proto.loops import new_event_loop
 from uihlm_proto.sampling import Sampling
 from uihlm_proto.v1 import verification_pb2 as pb
 from uihlm_proto.v1 import verification_pb2_grpc as pb_grpc
@@ -53,6 +50,7 @@ class Connection:
         vocabulary_size: int,
         interceptors: Sequence[grpc.aio.ClientInterceptor] = (),
         timeout_s: float = 120.0,
+        access: Access = PLAIN,
     ) -> None:
         """Prepare a channel; nothing is sent before the first session.
 
@@ -61,27 +59,52 @@ class Connection:
             vocabulary_size: V, which bounds the size of messages.
             interceptors: the link, if one is modelled.
             timeout_s: how long to wait for any one answer.
+            access: TLS and the token.
+
+        Raises:
+            AccessError: if the token could be read on the way, or the files of TLS do not do.
         """
+        access.check(target)
         self.target = target
         self.timeout_s = timeout_s
+        # Whether the base station has ever answered a session of this connection.
+        self.reached = False
+        self.metadata = access.metadata
         self.rounds = itertools.count(1)
-        self._loop = asyncio.new_event_loop()
+        self._loop = new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="uihlm-channel", daemon=True)
         self._thread.start()
-        self._channel, self._stub = self.run(self._connect(vocabulary_size, interceptors))
+        self._connect = lambda: self._connected(vocabulary_size, interceptors, access)
+        self._channel, self._stub = self.run(self._connect())
 
-    async def _connect(
-        self, vocabulary_size: int, interceptors: Sequence[grpc.aio.ClientInterceptor]
+    def renew(self) -> None:
+        """Give sessions opened from now on a channel of their own: streams of one channel share its link, alive or dead."""
+        old = self._channel
+        self._channel, self._stub = self.run(self._connect())
+        self.spawn(old.close())
+
+    async def _connected(
+        self, vocabulary_size: int, interceptors: Sequence[grpc.aio.ClientInterceptor], access: Access
     ) -> tuple[grpc.aio.Channel, pb_grpc.VerificationServiceStub]:
-        channel = grpc.aio.insecure_channel(
+        channel = access.channel(
             self.target,
-            options=[
+            [
                 ("grpc.max_send_message_length", max_request_bytes(vocabulary_size, _MAX_CONTEXT)),
                 ("grpc.max_receive_message_length", max_response_bytes(_MAX_CONTEXT)),
                 # A proxy from the environment must never sit between the two ends: times and bytes would be its own.
                 ("grpc.enable_http_proxy", 0),
+                # Whoever comes back to a lost base station paces himself (outage.py); the channel's own pauses, of a second
+                # and more, would only add to that.
+                ("grpc.use_local_subchannel_pool", 1),
+                ("grpc.initial_reconnect_backoff_ms", 50),
+                ("grpc.max_reconnect_backoff_ms", 200),
+                ("grpc.min_reconnect_backoff_ms", 5000),
+                # A base station behind a dead link is told from a slow one: the slow one answers pings.
+                ("grpc.keepalive_time_ms", 10_000),
+                ("grpc.keepalive_timeout_ms", 5_000),
+                ("grpc.http2.max_pings_without_data", 0),
             ],
-            interceptors=list(interceptors),
+            interceptors,
         )
         return channel, pb_grpc.VerificationServiceStub(channel)  # type: ignore[no-untyped-call]
 
@@ -113,7 +136,7 @@ class Connection:
         )
 
         async def call() -> Any:
-            return await self._stub.Score(request, timeout=self.timeout_s)
+            return await self._stub.Score(request, timeout=self.timeout_s, metadata=self.metadata)
 
         try:
             return list(self.run(call()).log_probabilities)
@@ -142,140 +165,3 @@ class Connection:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
-
-
-class RemoteSession:
-    """One stream of `VerificationService.Verify`; implements `uihlm_device.stream.session.Session`."""
-
-    def __init__(self, connection: Connection, stub: pb_grpc.VerificationServiceStub, contract: Contract) -> None:
-        self._connection = connection
-        self._stub = stub
-        self._contract = contract
-        self._requests: asyncio.Queue[pb.VerifyRequest | None] = asyncio.Queue()
-        self._answers: dict[int, queue.SimpleQueue[pb.VerifyResponse | Exception]] = {}
-        self._failure: Exception | None = None
-        self._lock = threading.Lock()
-        self._reader: Future[None] | None = None
-        self._open_round = 0
-        # Rounds that may have many verdicts.
-        self._generating: set[int] = set()
-
-    def open(self, prefix_ids: Sequence[int], key: bytes) -> int:
-        """Send Open and return its round without waiting."""
-        contract = self._contract
-        self._open_round = self._expect()
-        request = pb.Open(
-            round=self._open_round,
-            protocol_version=PROTOCOL_VERSION,
-            tokenizer_fingerprint=contract.fingerprint,
-            vocabulary_size=contract.codec.vocabulary_size,
-            prefix_ids=prefix_ids,
-            sampling=pb.Sampling(
-                temperature=contract.sampling.temperature,
-                top_k=contract.sampling.top_k,
-                top_p=contract.sampling.top_p,
-            ),
-            codec=contract.codec.name,
-            session_key=key,
-        )
-        self._connection.post(self._requests, pb.VerifyRequest(open=request))
-        self._reader = self._connection.spawn(self._read())
-        return self._open_round
-
-    def ready(self) -> Cost:
-        """Wait until the base station has prefilled the prefix."""
-        response = self._next(self._open_round)
-        if response.WhichOneof("message") != "ready":
-            raise ProtocolError("the base station answered Open with something else than Ready")
-        self._forget(self._open_round)
-        return cost_of(response.ready.cost)
-
-    def upload(self, upload: Upload) -> int:
-        """Send an upload and return its round without waiting."""
-        round_number = self._expect()
-        if upload.generate:
-            self._generating.add(round_number)
-        request = upload_message(round_number, upload)
-        self._connection.post(self._requests, pb.VerifyRequest(upload=request))
-        return round_number
-
-    def arrived(self, round_number: int) -> bool:
-        """Return whether the next verdict of a round is there, or the error that takes its place."""
-        return not self._answers[round_number].empty()
-
-    def verdict(self, round_number: int) -> Verdict:
-        """Wait for the next verdict of a round."""
-        response = self._next(round_number)
-        if response.WhichOneof("message") != "verdict":
-            raise ProtocolError("the base station answered an Upload with something else than a Verdict")
-        verdict = verdict_of(response.verdict, round_number in self._generating)
-        if verdict.last:
-            self._forget(round_number)
-        return verdict
-
-    def close(self) -> None:
-        """Half-close the stream and wait until the base station has ended it, so that the session is free again."""
-        if self._reader is None or self._connection.closed:
-            return
-        reader, self._reader = self._reader, None
-        if self._answers.keys() - {self._open_round}:
-            # A round was left open (an answer was interrupted): hang up, its verdict is of no use.
-            reader.cancel()
-        # Ends the requests; where the stream has ended already, it frees the iterator that still waits for one.
-        self._connection.post(self._requests, None)
-        concurrent.futures.wait([reader], timeout=self._connection.timeout_s)
-
-    def _expect(self) -> int:
-        round_number = next(self._connection.rounds)
-        with self._lock:
-            self._answers[round_number] = queue.SimpleQueue()
-            if self._failure is not None:
-                self._answers[round_number].put(self._failure)
-        return round_number
-
-    def _forget(self, round_number: int) -> None:
-        with self._lock:
-            del self._answers[round_number]
-        self._generating.discard(round_number)
-
-    def _next(self, round_number: int) -> pb.VerifyResponse:
-        try:
-            answer = self._answers[round_number].get(timeout=self._connection.timeout_s)
-        except queue.Empty:
-            raise UnavailableError(
-                f"the base station at {self._connection.target} has not answered for {self._connection.timeout_s:g} s: "
-                "it is overloaded or the link is lost; try again, or allow more with --timeout-s"
-            ) from None
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    async def _outgoing(self) -> AsyncIterator[pb.VerifyRequest]:
-        while (request := await self._requests.get()) is not None:
-            yield request
-
-    async def _read(self) -> None:
-        """Sort responses by round until the stream ends; whatever ends it badly is every waiting round's answer."""
-        try:
-            async for response in self._stub.Verify(self._outgoing()):
-                number = (response.ready if response.HasField("ready") else response.verdict).round
-                with self._lock:
-                    waiting = self._answers.get(number)
-                if waiting is None:
-                    raise ProtocolError(f"the base station answered round {number}, which was never asked")
-                waiting.put(response)
-            self._fail(UnavailableError("the base station ended the session: connect again to go on"))
-        except grpc.aio.AioRpcError as error:
-            self._fail(domain_error(error, self._connection.target))
-        except asyncio.CancelledError:
-            self._fail(UnavailableError("the session was closed on this side"))
-            raise
-        except Exception as error:
-            # A domain error, or a defect: either way the waiting round is where it belongs.
-            self._fail(error)
-
-    def _fail(self, error: Exception) -> None:
-        with self._lock:
-            self._failure = error
-            for waiting in self._answers.values():
-                waiting.put(error)

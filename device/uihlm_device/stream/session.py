@@ -17,6 +17,7 @@ class Upload:
         context_ids: ids before this answer that the base station has not seen.
         skipped_ids: ids of this answer committed without asking since the last upload.
         payloads: codec bytes of each draft.
+        tokens: the drafts' ids, which the payloads hold as well; not sent.
         generate: with no drafts, how many tokens the LLM may write.
         assumed_id: the bonus token that this upload takes for granted, whose verdict is still in flight.
         parents: of a tree, the index in `payloads` of each draft's parent, −1 for a root; empty for a chain.
@@ -28,6 +29,7 @@ class Upload:
     context_ids: Sequence[int] = ()
     skipped_ids: Sequence[int] = ()
     payloads: Sequence[bytes] = ()
+    tokens: Sequence[int] = ()
     generate: int = 0
     assumed_id: int | None = None
     parents: Sequence[int] = ()
@@ -42,6 +44,15 @@ class Cost:
     queue_s: float = 0.0
     forwards: int = 0
     positions: int = 0
+
+    def plus(self, other: Cost) -> Cost:
+        """Return the sum."""
+        return Cost(
+            self.forward_s + other.forward_s,
+            self.queue_s + other.queue_s,
+            self.forwards + other.forwards,
+            self.positions + other.positions,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +85,10 @@ class Verdict:
 class Session(Protocol):
     """One stream to a base station. Round numbers are unique within a connection."""
 
+    @property
+    def max_context(self) -> int | None:
+        """Ids a session may hold, prefix included; None before Ready has come."""
+
     def open(self, prefix_ids: Sequence[int], key: bytes) -> int:
         """Send Open and return its round without waiting."""
 
@@ -89,5 +104,35 @@ class Session(Protocol):
     def verdict(self, round_number: int) -> Verdict:
         """Wait for the next verdict of a round; UihlmError says why there is none."""
 
+    def reachable(self) -> bool:
+        """Return whether a base station is there to be asked; a device that may go on alone looks before it asks."""
+
     def close(self) -> None:
         """End the stream; safe to call twice."""
+
+
+class Stream(Session, Protocol):
+    """A session on one stream, which ends with it; another one may take its place (uihlm_device/stream/reconnect.py)."""
+
+    @property
+    def timeout_s(self) -> float:
+        """How long any one answer is waited for, unless a call says less; seconds."""
+
+    @property
+    def reached(self) -> bool:
+        """Whether the base station has ever answered on this stream's connection."""
+
+    def ready(self, timeout_s: float | None = None) -> Cost:
+        """Wait for Ready; SilentError after `timeout_s`."""
+
+    def upload(self, upload: Upload, round_number: int | None = None) -> int:
+        """Send an upload, under the number it had on a lost stream or a new one."""
+
+    def verdict(self, round_number: int, timeout_s: float | None = None) -> Verdict:
+        """Wait for a verdict; SilentError after `timeout_s`."""
+
+    def close(self, timeout_s: float | None = None) -> None:
+        """End the stream; hang up if the base station has not ended it after `timeout_s`."""
+
+    def hang_up(self, dead: bool = False) -> None:
+        """Drop the stream at once; where the link seems `dead`, what is opened next takes another one."""

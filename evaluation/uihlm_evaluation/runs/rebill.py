@@ -102,6 +102,7 @@ def _write(run: SavedRun, config: RunConfig, folder: Path) -> list[PolicyResult]
     write_header(folder, replace(run.asked, **_prices(config)), run.prompts)
     pricing = _Pricing(run.config, config, run.vocabulary_size)
     priced: dict[tuple[str, int], Sample] = {}
+    _check_links(run)
     with RoundWriter(folder / ROUNDS) as rounds:
         for whose, lines in run.answers():
             _check(run, lines)
@@ -130,6 +131,15 @@ def _write(run: SavedRun, config: RunConfig, folder: Path) -> list[PolicyResult]
     }
     publish(folder, document, results)
     return results
+
+
+def _check_links(run: SavedRun) -> None:
+    for (label, prompt), sample in run.samples.items():
+        if sample.lost_links:
+            raise InvalidRequestError(
+                f"{run.path} cannot be billed again: the link was lost, and what was sent in vain is not written down by "
+                f"message (prompt {prompt} under {label}); run it under the other settings instead"
+            )
 
 
 def _check(run: SavedRun, lines: Sequence[RoundLine]) -> None:

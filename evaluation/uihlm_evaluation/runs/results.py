@@ -46,6 +46,8 @@ class Totals:
     skipped: int = 0
     audited: int = 0
     audit_bits: int = 0
+    outage_tokens: int = 0
+    lost_links: int = 0
 
     @classmethod
     def of(cls, samples: Sequence[Sample]) -> Totals:
@@ -123,10 +125,12 @@ class PolicyResult:
         payload_bits: codec payloads and skipped ids.
         wire_bytes: all that went on the wire.
         skipped_risk: rejection probabilities of skipped tokens, summed, ÷ all tokens; 0 for `llm` and `hlm`, None for a
-            policy that skips and was not audited.
+            policy that skips and was not audited, and with outage tokens.
         audit_coverage: audited ÷ skipped tokens; None where none was audited.
         audit_bits: of `payload_bits`, the audit bytes; audits of an answer's tail are not billed.
         audit_rows: output rows the LLM made for audits alone, one an audited token.
+        outage_tokens: tokens to be asked about that were kept unasked, because the base station was gone.
+        lost_links: streams that were lost and opened again, or gone on without.
     """
 
     policy: str
@@ -166,6 +170,8 @@ class PolicyResult:
     audit_coverage: float | None = None
     audit_bits: int = 0
     audit_rows: int = 0
+    outage_tokens: int = 0
+    lost_links: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the object of `results.json`; an interval becomes `{mean, low, high}`."""
@@ -179,7 +185,7 @@ class PolicyResult:
             InvalidRequestError: if fields are missing or unknown.
         """
         names = {f.name for f in dataclasses.fields(cls)}
-        # Of the audit, an earlier version said nothing.
+        # Of audits and outages, an earlier version said nothing.
         needed = {f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING}
         if not needed <= set(values) <= names:
             missing, unknown = sorted(needed - set(values)), sorted(set(values) - names)
@@ -250,6 +256,8 @@ def summarise(
         audit_coverage=_ratio(totals.audited, totals.skipped) if totals.audited else None,
         audit_bits=totals.audit_bits,
         audit_rows=totals.audited,
+        outage_tokens=totals.outage_tokens,
+        lost_links=totals.lost_links,
     )
 
 
@@ -273,6 +281,9 @@ def _mean(values: Sequence[float | None], seed: int) -> Interval | None:
 
 
 def _skipped_risk(policy: str, samples: Sequence[Sample], tokens: int) -> float | None:
+    if any(sample.outage_tokens for sample in samples):
+        # Kept unasked, they carry a risk of their own, which nobody has told.
+        return None
     if policy in _NEVER_SKIP:
         return 0.0
     risks = [sample.skipped_risk_sum for sample in samples]

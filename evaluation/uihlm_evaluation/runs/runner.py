@@ -197,8 +197,7 @@ def answer(bench: Bench, name: str, example: Example, config: RunConfig) -> tupl
     conversation = Conversation(session_key(config.selection.seed, example.index))
     records: list[TokenRecord] = []
     failure: UihlmError | None = None
-    started_s = bench.clock.now()
-    ended_s = started_s
+    started_s = ended_s = bench.clock.now()
     try:
         conversation.extend(bench.first_turn(example.user_turn))
         for record in decoder.answer(conversation):
@@ -210,8 +209,7 @@ def answer(bench: Bench, name: str, example: Example, config: RunConfig) -> tupl
     except UihlmError as error:
         failure = error
     finally:
-        opening = conversation.open_round
-        cost = conversation.open_cost
+        opening, cost = conversation.open_round, conversation.open_cost
         conversation.end_session()
     # Without an answer to Open there is no whole bill of it.
     bill = None if opening is None or cost is None else bench.ledger.pop(opening)
@@ -225,6 +223,7 @@ def answer(bench: Bench, name: str, example: Example, config: RunConfig) -> tupl
     # The clock counts on from prompt to prompt: to the nanosecond, an answer takes as long in a resumed run as in a whole.
     latency_s = round(ended_s - started_s, 9)
     sample = _sample(name, example, text, records, cost, bill, latency_s, log_prob, failure)
+    sample = replace(sample, lost_links=conversation.lost_links)
     return _with_audit(sample, records, conversation.audit, config.decode.audits, theta_u), records
 
 
@@ -277,6 +276,7 @@ def _sample(
         tokens=len(records),
         uploaded=sum(r.uploaded for r in records),
         rejected=sum(r.origin is Origin.RESAMPLED for r in records),
+        outage_tokens=sum(r.origin is Origin.OUTAGE for r in records),
         stop=stop,
         model_bits=sum(r.model_bits for r in records),
         payload_bits=sum(r.payload_bits for r in records),

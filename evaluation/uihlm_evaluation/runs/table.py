@@ -151,7 +151,17 @@ def markdown(results: Sequence[PolicyResult], metric_hash: str | None = None) ->
     lines = [_row([heading for heading, _ in columns]), _row(["---"] + ["---:"] * (len(columns) - 1))]
     lines += [_row([cell(result) for _, cell in columns]) for result in results]
     encoder = f" BERTScore encoder: `{metric_hash}`." if metric_hash else ""
-    return "\n".join([*lines, "", _LEGEND + encoder]) + "\n"
+    return "\n".join([*lines, "", _LEGEND + encoder + outages(results)]) + "\n"
+
+
+def outages(results: Sequence[PolicyResult]) -> str:
+    """Return a sentence on the rows whose base station was lost meanwhile, with a space before it; empty without any."""
+    lost = [
+        f"{result.row} {result.lost_links} times ({result.outage_tokens} tokens kept unasked)"
+        for result in results
+        if result.lost_links
+    ]
+    return f" The link was lost under {', '.join(lost)}." if lost else ""
 
 
 def _shown(

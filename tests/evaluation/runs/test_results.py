@@ -19,7 +19,7 @@ FIELDS = [
     "last_number_accuracy", "llm_log_prob", "tv", "energy_saving_ratio", "energy_j", "throughput_tok_s",
     "throughput_paper_tok_s", "latency_s",
     "llm_forwards_per_token", "llm_positions_per_token", "bs_busy_s", "model_bits", "payload_bits", "wire_bytes",
-    "skipped_risk", "audit_coverage", "audit_bits", "audit_rows",
+    "skipped_risk", "audit_coverage", "audit_bits", "audit_rows", "outage_tokens", "lost_links",
 ]  # fmt: skip
 
 

@@ -1,0 +1,45 @@
+"""Policy `llm`: the base station writes alone, the device prints; one request, one verdict a token."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from uihlm_device.charges import Charge, Judged, token_record
+from uihlm_device.conversation import Conversation
+from uihlm_device.stream.session import Session, Upload
+from uihlm_device.tokens import Origin, TokenRecord
+from uihlm_proto.errors import ProtocolError
+from uihlm_wireless.clock import Clock
+from uihlm_wireless.ledger import Ledger
+
+
+def write(
+    conversation: Conversation, session: Session, limit: int, stop_ids: frozenset[int], clock: Clock, ledger: Ledger
+) -> Generator[TokenRecord]:
+    """Have up to `limit` tokens written and yield a record of each; see `Decoder.answer`.
+
+    Raises:
+        ProtocolError: for a verdict without a token.
+    """
+    context_ids, skipped_ids = conversation.unsent()
+    round_number = session.upload(
+        Upload(conversation.epoch, len(conversation.ids), [*context_ids, *skipped_ids], generate=limit)
+    )
+    while True:
+        verdict = session.verdict(round_number)
+        clock.wait_until(clock.verdict_at(round_number))
+        if verdict.token is None:
+            raise ProtocolError("the base station was asked to write and sent a verdict without a token")
+        position, token = len(conversation.ids), verdict.token
+        conversation.ids.append(token)
+        conversation.told = len(conversation.ids)
+        stop = token in stop_ids
+        charge = Charge(ledger.pop(round_number), verdict.cost)
+        judged = Judged(1, verdict, 0)
+        yield token_record(position, token, Origin.LLM, stop=stop, draft=None, judged=judged, charge=charge)
+        if verdict.last:
+            return
+        if stop:
+            # It stops a chat here and not there: the base station writes on, so this stream is of no more use.
+            conversation.end_session()
+            return

@@ -1,0 +1,62 @@
+"""Base stations that are killed in mid-round, and ones that are asked to stop: no answer is lost, none doubled, none hangs."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from fakes import FakeEngine, serving
+from outage_ways import KNOBS, WAIT, WAYS, V, Y, bench, said, start
+from restarting import Killer, Nursery
+from uihlm_device.tokens import Origin, TokenRecord
+
+KILLS = 100
+
+
+def answers(device, way, outage, indices) -> list[list[TokenRecord]]:
+    written = []
+    for index in indices:
+        conversation = start(index)
+        decoder = device.decoder(way.policy, 60, KNOBS, outage=outage, **dict(way.decode))
+        written.append(list(decoder.answer(conversation)))
+        decoder.settle_open(conversation)
+        conversation.end_session()
+    return written
+
+
+@pytest.mark.slow
+def test_hundred_kills_in_one_run_change_no_token() -> None:
+    dice = random.Random(11)
+    lives_s = [dice.uniform(0.02, 0.25) for _ in range(KILLS)]
+    ways = list(WAYS.values())
+    written: list[list[list[TokenRecord]]] = []
+    with Nursery() as nursery:
+        with Killer(nursery, KILLS, lives_s) as killer:
+            while killer.killed < KILLS:
+                way = ways[len(written) % len(ways)]
+                with bench(nursery.address, way.codec, stops=()) as device:
+                    written.append(answers(device, way, WAIT, [len(written)]))
+        assert nursery.started == KILLS + 1
+    with serving(FakeEngine(Y, V)) as address:
+        for number, disturbed in enumerate(written):
+            way = ways[number % len(ways)]
+            with bench(address, way.codec, stops=()) as device:
+                (whole,) = answers(device, way, None, [number])
+            assert said(disturbed[0]) == said(whole), f"answer {number}"
+
+
+def test_kill_in_mid_answer_changes_no_token() -> None:
+    for way in (WAYS["hlm"], WAYS["llm"]):
+        with Nursery() as nursery, bench(nursery.address, way.codec, stops=()) as device:
+            conversation = start()
+            answer = device.decoder(way.policy, 60, KNOBS, outage=WAIT).answer(conversation)
+            records = [next(answer) for _ in range(5)]
+            with Killer(nursery, 2, [0.0, 0.1]):
+                records += answer
+            conversation.end_session()
+        with serving(FakeEngine(Y, V)) as address, bench(address, way.codec, stops=()) as device:
+            (whole,) = answers(device, way, None, [0])
+        assert said(records) == said(whole)
+        assert conversation.lost_links
+    assert Origin.OUTAGE not in {record.origin for record in records}
