@@ -34,7 +34,7 @@ Rows = list[npt.NDArray[np.float32]]
 SHORT = 16
 DEFAULT_CHUNK = 64
 # Whoever is answered does its arithmetic on the event loop: between so many of them others have their turn there.
-_ANSWERS = 4
+_ANSWERS = 2
 
 
 @dataclass(frozen=True, slots=True)

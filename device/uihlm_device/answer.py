@@ -52,13 +52,19 @@ class Answer:
         split = max(conversation.told, conversation.answer_start)
         return ids[conversation.told : split], ids[split:first], first
 
+    @property
+    def most(self) -> int:
+        """Most tokens it may have: the limit, or fewer where the base station's session is full before that."""
+        room = self.conversation.room
+        return self.limit if room is None else min(self.limit, self.written + room)
+
     def block_size(self) -> int:
         """Return how many drafts the block under way is to have.
 
         With more than one a bonus follows, and that too must fit the limit.
         """
         before = len(self.ids()) - len(self.ahead.block) - (len(self.conversation.ids) - self.written)
-        return min(self.draft_length, max(1, self.limit - before - 1))
+        return min(self.draft_length, max(1, self.most - before - 1))
 
     def must_land(self, window: int) -> bool:
         """Return whether there is nothing to do but wait for the oldest upload's verdict."""
@@ -70,7 +76,7 @@ class Answer:
         unguessed = youngest.guess is None and youngest.earns_bonus(self.stop_ids)
         return (
             len(self.ahead.flights) >= window
-            or self.written + len(tentative) + unguessed >= self.limit
+            or self.written + len(tentative) + unguessed >= self.most
             or any(token in self.stop_ids for token in tentative)
         )
 
@@ -78,8 +84,8 @@ class Answer:
         """Append a token to the conversation; return its position and whether it is a stop token."""
         stop = token in self.stop_ids
         self.written += 1
-        self.finished = stop or self.written >= self.limit
         self.conversation.ids.append(token)
+        self.finished = stop or self.written >= self.most
         return len(self.conversation.ids) - 1, stop
 
     def take_waste(self) -> Charge:

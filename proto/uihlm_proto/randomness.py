@@ -17,7 +17,9 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import threading
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -53,9 +55,25 @@ def words(key: bytes, role: Role, position: int, count: int) -> npt.NDArray[np.u
     """Return the words of indices 0 … count-1 at one (key, role, position), `[count]` of uint64."""
     if len(key) != KEY_BYTES:
         raise ValueError(f"a session key has {KEY_BYTES} bytes, got {len(key)}")
-    philox = np.random.Philox(key=int.from_bytes(key, "little"), counter=(int(role) << 128) | (position << 64))
-    raw: npt.NDArray[np.uint64] = philox.random_raw(count)
+    generator, state = _generator()
+    state["state"]["key"][:] = np.frombuffer(key, "<u8")
+    state["state"]["counter"][:] = (0, position, int(role), 0)
+    generator.state = state
+    raw: npt.NDArray[np.uint64] = generator.random_raw(count)
     return raw
+
+
+# A generator is made once a thread and then only placed: making one asks the system for entropy that nobody needs.
+_of_thread = threading.local()
+
+
+def _generator() -> tuple[np.random.Philox, Any]:
+    """Return this thread's generator, and a state that stands before a counter."""
+    if not hasattr(_of_thread, "made"):
+        generator = np.random.Philox(key=0)
+        _of_thread.made = generator, generator.state
+    made: tuple[np.random.Philox, Any] = _of_thread.made
+    return made
 
 
 def to_uniform(words: npt.NDArray[np.uint64]) -> FloatArray:

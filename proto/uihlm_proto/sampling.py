@@ -22,6 +22,9 @@ Logits = npt.NDArray[np.float32]
 # Tokens less likely than this share of the likeliest enter a race only if their word is large enough to win it.
 _UNLIKELY = 1e-3
 
+# Below this many tokens the full race costs less than choosing who takes part.
+_SMALL = 1024
+
 # 1/T beyond this changes no float32 logit's fate and would only overflow.
 _STEEPEST = 1e30
 
@@ -119,6 +122,8 @@ def race(p: FloatArray, words: npt.NDArray[np.uint64]) -> int:
     ratio r of the likely ones only if  1 - U_i < p_i / r,  which most words are too small for. The result is that of the
     full race, ties to the lower id; a token of zero mass never wins.
     """
+    if p.size <= _SMALL:
+        return int(np.argmax(p / _exponentials(words)))
     bound = float(p.max()) * _UNLIKELY
     likely = np.flatnonzero(p > bound)
     best = float((p[likely] / _exponentials(words[likely])).max())

@@ -71,8 +71,8 @@ def test_memory_is_flat_over_ten_thousand_sessions():
         return held
 
     held = asyncio.run(scenario())
-    # One byte a session would be 8 kB.
-    assert held[-1] - held[0] < 8000, held
+    # What a set or a dictionary keeps of one session takes some fifty bytes; four are tables that grew while many stood.
+    assert held[-1] - held[0] < 4 * SESSIONS, held
 
 
 def test_one_more_than_there_is_room_for_is_told_when_to_come_back():
