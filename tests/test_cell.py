@@ -1,0 +1,56 @@
+"""The cell's own arithmetic, and that its devices speak the protocol."""
+
+import pytest
+
+from benchmarks.cell_capacity import _costs
+from benchmarks.cell_devices import Air, Contract
+from benchmarks.cell_run import jain, run, run_cell
+from benchmarks.cell_station import StationSettings, station
+from benchmarks.cell_traces import Step, Trace, alone, recorded, synthetic
+from uihlm_proto.fingerprint import fingerprint
+
+V = 64
+
+
+def test_fairness_is_one_where_all_are_equal_and_a_share_where_one_has_everything():
+    assert jain([3, 3, 3]) == 1.0
+    assert jain([9, 0, 0]) == pytest.approx(1 / 3)
+
+
+def test_a_trace_costs_what_the_base_station_runs_for_it():
+    """Each committed token is run once, and the drafts of a block beside the last verdict's token."""
+    single = Trace([1], 0, 0, [Step((), [b"a"]), Step((5, 6), [b"b"])], tokens=4)
+    assert _costs([single], False) == (2 / 4, 4 / 4, 16 / 4, 2 / 4)
+    block = Trace([1], 0, 0, [Step((), [b"a", b"b", b"c"])], tokens=2)
+    assert _costs([block], False) == (1 / 2, 4 / 2, 24 / 2, 3 / 2)
+
+
+def test_recorded_answers_are_of_the_policies_that_are_compared():
+    traces = recorded()
+    assert {"hlm", "hlm, 4 drafts", "hlm, 8 drafts", "u", "ui"} <= traces.keys()
+    per_token = {name: _costs(own, False)[0] for name, own in traces.items()}
+    assert per_token["ui"] < per_token["u"] < per_token["hlm"] == 1.0
+    assert {step.generate for step in alone(traces["hlm"])[0].steps} == {8}
+
+
+def test_uploads_on_one_band_wait_for_each_other():
+    import asyncio
+    import time
+
+    async def both():
+        air, started_s = Air(1000.0), time.perf_counter()
+        await asyncio.gather(air.send(100.0), air.send(100.0))
+        return time.perf_counter() - started_s
+
+    assert 0.19 < asyncio.run(both()) < 2.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("codec", ["coupled", "dense32"])
+def test_devices_are_answered(codec):
+    contract = Contract(fingerprint(f"<{i}>" for i in range(V)), V, codec)
+    with station(StationSettings(vocabulary_size=V, max_sessions=8)) as base:
+        cell = run(run_cell(base, contract, synthetic(codec, V, 5, 20), 3, 0.5))
+    assert cell.sessions == 3 and cell.rounds_s > 10 and cell.tokens_s >= cell.rounds_s
+    assert cell.fairness > 0.5 and cell.p99_ms >= cell.p50_ms > 0.0
+    assert 1.0 <= cell.parts <= 3.0 and cell.health_ms > 0.0
