@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from uihlm_proto.codecs.half import from_half, to_half
 from uihlm_proto.codecs.ids import decode_id, encode_id, id_bytes
 from uihlm_proto.codecs.protocol import CodedDraft, FloatArray, Judge, ReceivedDraft
 from uihlm_proto.errors import InvalidRequestError
@@ -28,8 +29,8 @@ class DenseCodec:
 
     def draft(self, x: FloatArray, key: bytes, position: int) -> CodedDraft:
         """Quantise x, then draw d = F⁻¹(u) from the quantised x̂."""
-        quantised = x.astype(self.dtype)
-        x_hat = quantised.astype(np.float64)
+        quantised = to_half(x) if self.dtype == np.float16 else x.astype(self.dtype)
+        x_hat = _doubles(quantised)
         x_hat /= x_hat.sum()
         token = draw(x_hat, uniform(key, Role.DRAFT, position))
         return CodedDraft(token, x_hat, lambda: encode_id(token, self.vocabulary_size) + quantised.tobytes())
@@ -43,8 +44,8 @@ class DenseCodec:
             )
         token = decode_id(payload, self.vocabulary_size)
         received = np.frombuffer(payload, self.dtype, offset=id_bytes(self.vocabulary_size))
-        x_hat = received.astype(np.float64)
-        with np.errstate(invalid="ignore"):  # inf − inf is refused on the next line
+        with np.errstate(invalid="ignore"):  # inf − inf, and a NaN that signals, are refused on the next line
+            x_hat = _doubles(received)
             mass = float(x_hat.sum())
         if not np.isfinite(mass):
             raise InvalidRequestError(f"the {self.name} distribution of draft {token} has a value that is not finite")
@@ -67,3 +68,7 @@ class DenseCodec:
     def max_payload_bytes(self) -> int:
         """Id and V floats: every payload has this size."""
         return id_bytes(self.vocabulary_size) + self.vocabulary_size * self.dtype.itemsize
+
+
+def _doubles(values: np.ndarray[tuple[int], np.dtype[np.floating]]) -> FloatArray:
+    return from_half(values) if values.dtype == np.float16 else values.astype(np.float64)
