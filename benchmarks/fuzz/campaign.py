@@ -7,6 +7,7 @@ import itertools
 import logging
 import secrets
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -97,6 +98,8 @@ async def campaign(settings: Settings, tell: Callable[[Outcome, float], None], e
     station = BaseStation(engine, max_sessions=256, trust=Trust(tokens=TokenSet([token])))
     complaints = _Complaints(outcome)
     logging.getLogger().addHandler(complaints)
+    # On stderr it would be a way to fill a log; as an error it shows as a status that may not be.
+    warnings.simplefilter("error", RuntimeWarning)
     try:
         address = await station.start()
         neighbour = await asyncio.to_thread(Neighbour, str(address), Access(token=token))

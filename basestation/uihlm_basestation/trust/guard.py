@@ -133,7 +133,7 @@ class _Call:
     def __enter__(self) -> _Call:
         guard, now_s = self._guard, self._guard.clock()
         limits = guard.trust.limits
-        self._rates = [Rates("this session", limits.session_messages_s, limits.session_bytes_s, now_s, "session")]
+        own = Rates("this session", limits.session_messages_s, limits.session_bytes_s, now_s, "session")
         try:
             peer = guard.peer_of(self._context, self._open_to_all)
             shared = guard.peers.enter(peer, now_s)
@@ -141,8 +141,7 @@ class _Call:
             self._refusal = refusal
             return self
         self._peer = peer
-        if shared is not None:
-            self._rates.append(shared)
+        self._rates = [rates for rates in (own, shared) if rates is not None and rates.bounded]
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -159,9 +158,10 @@ class _Call:
         """
         if self._refusal is not None:
             raise self._refusal
-        now_s = self._guard.clock()
-        for rates in self._rates:
-            rates.take(len(raw), now_s)
+        if self._rates:
+            now_s = self._guard.clock()
+            for rates in self._rates:
+                rates.take(len(raw), now_s)
         try:
             return parse(raw)
         except DecodeError:

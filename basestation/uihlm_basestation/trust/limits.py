@@ -94,6 +94,11 @@ class Rates:
             if rate < math.inf
         ]
 
+    @property
+    def bounded(self) -> bool:
+        """Whether there is anything to account for."""
+        return bool(self._buckets)
+
     def take(self, n_bytes: int, now_s: float) -> None:
         """Account for one message; ExhaustedError if it is one too many."""
         for unit, rate, flag, bucket in self._buckets:
