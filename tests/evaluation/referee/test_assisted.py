@@ -30,7 +30,7 @@ def test_assisted_generation_is_y_distributed():
     ("decode", "defect"),
     [
         (Assisted(ensemble_weight=0.2), "drafts unverified"),
-        (Assisted(temperature=0.7), "y at another temperature or truncated"),
+        (Assisted(temperature=0.5), "y at another temperature or truncated"),
         (Assisted(sample=False), "the target's best token alone"),
     ],
 )
