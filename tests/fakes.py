@@ -212,6 +212,7 @@ class Bench:
         clock: Clock | None = None,
         timing: TimingProfile | None = None,
         timeout_s: float = 20.0,
+        keepalive_s: float | None = None,
     ) -> None:
         self.drafter = drafter
         self.clock = clock or SimulatedClock()
@@ -221,7 +222,11 @@ class Bench:
         self.codec = codec(codec_name, drafter.vocabulary_size)
         radio = Link(link or profile("none"), self.clock, self.timing)
         self.connection = Connection(
-            str(address), drafter.vocabulary_size, [LinkInterceptor(radio, self.ledger)], timeout_s=timeout_s
+            str(address),
+            drafter.vocabulary_size,
+            [LinkInterceptor(radio, self.ledger)],
+            timeout_s=timeout_s,
+            keepalive_s=keepalive_s,
         )
         self.contract = Contract(drafter.fingerprint, self.sampling, self.codec)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -40,8 +41,7 @@ class Nursery:
     """Base stations on one port, one after the other."""
 
     def __init__(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.address = Address("127.0.0.1", free.getsockname()[1])
+        self.address = Address("127.0.0.1", _lasting_port())
         paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
         self._process = subprocess.Popen(
             [sys.executable, __file__, str(self.address.port)],
@@ -75,6 +75,14 @@ class Nursery:
         self._process.stdout.close()
 
 
+def _lasting_port() -> int:
+    """A free port that no connection is given for its own end: while nobody listens, it must stay free."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+
+
 class Killer:
     """Kills the base station of a nursery again and again, as soon as it has lived for a while."""
 
@@ -100,10 +108,12 @@ class Killer:
 
 def main() -> None:
     """Fork a base station for every line on stdin; it tells its number on stdout once it serves."""
-    port = int(sys.argv[1])
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    port, child = int(sys.argv[1]), 0
     for _ in sys.stdin:
-        if os.fork() == 0:
+        if child:
+            # One that dies holds the port for a moment.
+            os.waitpid(child, 0)
+        if (child := os.fork()) == 0:
             engine = UnhurriedEngine(Y, V)
             ready = lambda address: print(os.getpid(), flush=True)  # noqa: E731
             asyncio.run(serve(engine, "127.0.0.1", port, 16, 10.0, ready))

@@ -59,6 +59,21 @@ def test_link_that_swallows_everything_is_given_up_and_opened_again(address: Add
     assert conversation.lost_links and said(records) == said(whole)
 
 
+def test_dead_link_is_noticed_long_before_an_answer_is_overdue(address: Address) -> None:
+    way = WAYS["hlm"]
+    with bench(address, way.codec) as device:
+        whole, _ = write(device, way, 0)
+    # The interval of the command line would make a slow test.
+    with (
+        Proxy(address, Fault.DROP, every=25) as proxy,
+        bench(proxy.address, timeout_s=60.0, keepalive_s=1.0) as device,
+    ):
+        began_s = time.monotonic()
+        records, conversation = write(device, way, 0, WAIT)
+        assert time.monotonic() - began_s < 30.0
+    assert conversation.lost_links and said(records) == said(whole)
+
+
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 def test_everything_a_lost_link_cost_is_billed(address: Address, way: Way) -> None:
     with Proxy(address, Fault.CLOSE, every=9) as proxy, bench(proxy.address, way.codec) as device:

@@ -33,6 +33,9 @@ from uihlm_wireless.ledger import Ledger
 from uihlm_wireless.link import Link
 from uihlm_wireless.timing import TimingProfile
 
+# A dead link is noticed after one and a half of it; our base station allows twice as many pings.
+_KEEPALIVE_S = 10.0
+
 
 @dataclass(frozen=True, slots=True)
 class Models:
@@ -110,7 +113,10 @@ def opened_device(
         @functools.cache
         def connection() -> Connection:
             target = server or stack.enter_context(_local(models, config, shared_paths))
-            return stack.enter_context(Connection(target, vocabulary_size, [interceptor], timeout_s, access))
+            keepalive_s = None if config.decode.outage is None else _KEEPALIVE_S
+            return stack.enter_context(
+                Connection(target, vocabulary_size, [interceptor], timeout_s, access, keepalive_s)
+            )
 
         sharing: dict[int, Drafter] = {}
 

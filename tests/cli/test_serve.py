@@ -22,6 +22,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from fakes import Bench, FakeDrafter, FakeEngine, contextual
 from uihlm_basestation.engines.loading import EngineSettings
 from uihlm_basestation.server import SERVICE, Address
+from uihlm_basestation.serving import Serving
 from uihlm_cli import basestation
 from uihlm_device.conversation import Conversation
 from uihlm_models.errors import ModelError
@@ -88,8 +89,7 @@ def test_idle_session_is_sent_away_and_the_grace_time_is_not_sat_out():
     with serving("--grace-s", "20") as (process, address), device(address) as bench:
         conversation = Conversation(session_key(0, 0))
         conversation.extend([1, 2, 3])
-        # One round of thousands of forwards.
-        answer = bench.decoder("llm", max_tokens=4000).answer(conversation)
+        answer = bench.decoder("hlm", max_tokens=4).answer(conversation)
         next(answer)
         started_s = time.monotonic()
         process.terminate()
@@ -104,7 +104,8 @@ def test_round_that_does_not_end_is_cut_off_after_the_grace_time():
     with serving("--grace-s", "0.5") as (process, address), device(address) as bench:
         conversation = Conversation(session_key(0, 0))
         conversation.extend([1, 2, 3])
-        answer = bench.decoder("hlm", max_tokens=4).answer(conversation)
+        # One round of thousands of forwards.
+        answer = bench.decoder("llm", max_tokens=4000).answer(conversation)
         next(answer)
         started_s = time.monotonic()
         process.terminate()
@@ -150,21 +151,24 @@ def test_taken_port_exits_4_with_a_sentence(loading):
 
 
 def test_flags_reach_the_engine_and_the_server(loading, monkeypatch):
-    served = []
+    served, sharing = [], []
 
     async def serve(engine, host, port, max_sessions, grace_s, on_ready, *rest, **more):
         served.append((host, port, max_sessions, grace_s))
+        sharing.append(more["serving"])
         on_ready(Address(host, port))
 
     monkeypatch.setattr(basestation, "serve", serve)
     arguments = ["serve", "--model", "m.gguf", "--host", "::1", "--port", "7", "--max-sessions", "3", "--grace-s", "2"]
     arguments += ["--max-context", "99", "--backend", "torch", "--threads", "5", "--gpu-layers", "6"]
-    arguments += ["--dtype", "float16", "--device-map", "cpu", "--load-in-4bit"]
+    arguments += ["--dtype", "float16", "--device-map", "cpu", "--load-in-4bit", "--kv-memory", "2MiB"]
+    arguments += ["--prefill-chunk", "32", "--idle-timeout", "60"]
     result = CliRunner().invoke(basestation.main, arguments)
     assert (result.exit_code, result.stdout) == (0, "ready: fake on [::1]:7\n")
     assert served == [("::1", 7, 3, 2.0)]
     assert loading.resolved == [("m.gguf", Role.TARGET)]
-    assert loading.settings == [EngineSettings("torch", 3, 99, 5, 6, "float16", "cpu", True)]
+    assert loading.settings == [EngineSettings("torch", 3, 99, 5, 6, "float16", "cpu", True, 2 * 2**20)]
+    assert sharing == [Serving(chunk=32, idle_s=60.0)]
     CliRunner(env={"UIHLM_SERVE_PORT": "8", "UIHLM_SERVE_MAX_SESSIONS": "4"}).invoke(basestation.main, ["serve"])
     assert served[1] == ("127.0.0.1", 8, 4, 10.0)
 

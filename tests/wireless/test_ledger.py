@@ -59,3 +59,32 @@ def test_what_is_popped_adds_up_to_the_totals(events):
         except ProtocolError:
             continue
     assert popped + left == ledger.totals().wire_bytes
+
+
+def test_what_a_lost_round_cost_goes_with_another():
+    ledger = Ledger()
+    ledger.charge_request(RoundBill(1, uplink_wire_bytes=100, link_s=1.0))
+    ledger.charge_answer(RoundBill(1, downlink_wire_bytes=10))
+    ledger.charge_request(RoundBill(2, uplink_wire_bytes=7))
+    ledger.fold(1, 2)
+    ledger.charge_request(RoundBill(2, uplink_wire_bytes=7))
+    ledger.charge_answer(RoundBill(2, downlink_wire_bytes=1))
+    bill = ledger.pop(2)
+    assert (bill.round, bill.uplink_wire_bytes, bill.downlink_wire_bytes, bill.link_s) == (2, 114, 11, 1.0)
+    with pytest.raises(ProtocolError, match="round 1"):
+        ledger.pop(1)
+
+
+def test_round_asked_again_pays_for_the_answer_that_was_lost():
+    ledger = Ledger()
+    ledger.charge_request(RoundBill(3, uplink_wire_bytes=5))
+    for weight in (1, 2, 4):
+        ledger.charge_answer(RoundBill(3, downlink_wire_bytes=weight))
+    assert ledger.pop(3).wire_bytes == 6
+    # Two more answers had come, and were lost on the way to their reader.
+    ledger.fold(3, 3)
+    ledger.charge_request(RoundBill(3, uplink_wire_bytes=5))
+    ledger.charge_answer(RoundBill(3, downlink_wire_bytes=2))
+    assert ledger.pop(3).wire_bytes == 2 + 4 + 5 + 2
+    ledger.fold(9, 9)
+    assert ledger.pop(9) == RoundBill(9), "what was never sent costs nothing"

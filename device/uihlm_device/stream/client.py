@@ -7,6 +7,7 @@ for the network unless it asks to. Requests cross by `call_soon_threadsafe`.
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import threading
 from collections.abc import Coroutine, Sequence
@@ -51,6 +52,7 @@ class Connection:
         interceptors: Sequence[grpc.aio.ClientInterceptor] = (),
         timeout_s: float = 120.0,
         access: Access = PLAIN,
+        keepalive_s: float | None = None,
     ) -> None:
         """Prepare a channel; nothing is sent before the first session.
 
@@ -60,6 +62,8 @@ class Connection:
             interceptors: the link, if one is modelled.
             timeout_s: how long to wait for any one answer.
             access: TLS and the token.
+            keepalive_s: ask so often whether the link lives: a base station behind a dead one is told from a slow one, which
+                answers. Some servers hang up on who asks, so only a device that survives that should; None never asks.
 
         Raises:
             AccessError: if the token could be read on the way, or the files of TLS do not do.
@@ -74,7 +78,7 @@ class Connection:
         self._loop = new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="uihlm-channel", daemon=True)
         self._thread.start()
-        self._connect = lambda: self._connected(vocabulary_size, interceptors, access)
+        self._connect = functools.partial(self._connected, vocabulary_size, interceptors, access, keepalive_s)
         self._channel, self._stub = self.run(self._connect())
 
     def renew(self) -> None:
@@ -84,7 +88,11 @@ class Connection:
         self.spawn(old.close())
 
     async def _connected(
-        self, vocabulary_size: int, interceptors: Sequence[grpc.aio.ClientInterceptor], access: Access
+        self,
+        vocabulary_size: int,
+        interceptors: Sequence[grpc.aio.ClientInterceptor],
+        access: Access,
+        keepalive_s: float | None,
     ) -> tuple[grpc.aio.Channel, pb_grpc.VerificationServiceStub]:
         channel = access.channel(
             self.target,
@@ -99,10 +107,7 @@ class Connection:
                 ("grpc.initial_reconnect_backoff_ms", 50),
                 ("grpc.max_reconnect_backoff_ms", 200),
                 ("grpc.min_reconnect_backoff_ms", 5000),
-                # A base station behind a dead link is told from a slow one: the slow one answers pings.
-                ("grpc.keepalive_time_ms", 10_000),
-                ("grpc.keepalive_timeout_ms", 5_000),
-                ("grpc.http2.max_pings_without_data", 0),
+                *_pings(keepalive_s),
             ],
             interceptors,
         )
@@ -165,3 +170,17 @@ class Connection:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def _pings(keepalive_s: float | None) -> list[tuple[str, int]]:
+    """Return the options that make a channel ask whether its link lives; an answer is late after half the interval."""
+    if keepalive_s is None:
+        return []
+    interval_ms = round(1000.0 * keepalive_s)
+    return [
+        ("grpc.keepalive_time_ms", interval_ms),
+        ("grpc.keepalive_timeout_ms", interval_ms // 2),
+        # A ping of the transport's own that is under way takes the place of one of these.
+        ("grpc.http2.ping_timeout_ms", interval_ms // 2),
+        ("grpc.http2.max_pings_without_data", 0),
+    ]

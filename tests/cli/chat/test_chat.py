@@ -91,7 +91,9 @@ class Bench:
         self.keys: list[bytes] = []
 
     @contextlib.contextmanager
-    def opened(self, config: RunConfig, server: str | None, timeout_s: float) -> Iterator[assembly.Device]:
+    def opened(
+        self, config: RunConfig, server: str | None, timeout_s: float, **more: object
+    ) -> Iterator[assembly.Device]:
         self.configs.append(config)
         bench = self
 

@@ -1,0 +1,90 @@
+"""The mirror of a session: what its base station knows, what still stands, and what another stream is asked."""
+
+from uihlm_device.stream.session import Upload, Verdict
+from uihlm_device.stream.unanswered import Unanswered
+
+PREFIX = [1, 2, 3]
+
+
+def opened(epoch=0):
+    mirror = Unanswered()
+    mirror.opened(PREFIX, epoch)
+    return mirror
+
+
+def upload(first, tokens, epoch=0, **more):
+    return Upload(epoch, first, payloads=[b""] * len(tokens), tokens=tokens, **more)
+
+
+def test_it_knows_what_the_base_station_knows():
+    mirror = opened()
+    mirror.add(1, upload(5, [6, 7, 8], context_ids=[4], skipped_ids=[5]))
+    assert mirror.known == PREFIX
+    mirror.take(1, Verdict(2, 9))
+    assert mirror.known == [*PREFIX, 4, 5, 6, 7, 9]
+    mirror.add(2, Upload(1, 8, payloads=[b""] * 3, tokens=[20, 21, 22], parents=[-1, 0, 0]))
+    mirror.take(2, Verdict(2, 30, path=[0, 2]))
+    assert mirror.known[-3:] == [20, 22, 30]
+    assert mirror.epoch == 1, "a chain was corrected; the tree ended at a leaf"
+
+
+def test_generated_tokens_are_known_one_by_one_and_only_the_rest_is_asked_for():
+    mirror = opened()
+    mirror.add(1, Upload(0, 4, context_ids=[4], generate=10))
+    for token in (5, 6):
+        mirror.take(1, Verdict(0, token, last=False))
+    ((number, again),) = mirror.again()
+    assert (number, again) == (1, Upload(0, 6, generate=8))
+    assert mirror.known == [*PREFIX, 4, 5, 6]
+
+
+def test_correction_fells_what_was_built_on_it():
+    mirror = opened()
+    mirror.add(1, upload(3, [5]))
+    mirror.add(2, upload(4, [6]))
+    mirror.take(1, Verdict(0, 9))
+    assert not mirror.stands(2) and mirror.again() == []
+    mirror.add(3, upload(4, [7]))
+    assert not mirror.stands(3), "the loop has not seen the verdict yet: it goes on in the old epoch"
+    mirror.add(4, upload(4, [7], epoch=1))
+    assert mirror.stands(4)
+
+
+def test_wrong_guess_of_a_bonus_is_a_correction_whenever_it_comes():
+    for late in (False, True):
+        mirror = opened()
+        mirror.add(1, upload(3, [5, 6]))
+        if not late:
+            mirror.add(2, upload(6, [8, 9], assumed_id=7))
+        mirror.take(1, Verdict(2, 70))
+        if late:
+            mirror.add(2, upload(6, [8, 9], assumed_id=7))
+        assert not mirror.stands(2) and mirror.epoch == 1
+
+
+def test_another_stream_is_asked_what_stands_in_an_epoch_of_its_own():
+    mirror = opened()
+    mirror.add(1, upload(3, [5]))
+    mirror.take(1, Verdict(0, 9))
+    mirror.add(2, upload(4, [5, 6], epoch=1))
+    mirror.add(3, upload(7, [8, 9], epoch=1, assumed_id=7))
+    mirror.take(2, Verdict(2, 7))
+    mirror.add(4, upload(10, [1, 2], epoch=1, assumed_id=0))
+    mirror.opened(mirror.known, mirror.epoch)
+    # The first guess has come true and is in the prefix; the second is a guess still.
+    assert mirror.again() == [
+        (3, upload(7, [8, 9], assumed_id=None)),
+        (4, upload(10, [1, 2], assumed_id=0)),
+    ]
+    assert mirror.sent_as(upload(13, [4], epoch=1)) == upload(13, [4])
+
+
+def test_guess_that_an_earlier_stream_has_answered_is_not_repeated():
+    for guess, sent in ((7, upload(6, [8])), (5, None)):
+        mirror = opened()
+        mirror.add(1, upload(3, [5, 6]))
+        mirror.take(1, Verdict(2, 7))
+        mirror.opened(mirror.known, mirror.epoch)
+        assert mirror.sent_as(upload(6, [8], assumed_id=guess)) == sent
+        # What comes after a wrong one is of the next epoch, which is this stream's first.
+        assert mirror.sent_as(upload(6, [3], epoch=int(sent is None))) == upload(6, [3])
