@@ -48,3 +48,10 @@ def test_a_fixed_forward_grows_with_its_positions_and_costs_nothing_where_none_r
     assert [fixed.charged_s(9.0, positions) for positions in (1, 2, 5)] == [0.5, 0.75, 1.5]
     assert fixed.charged_s(0.0, 0) == 0.0
     assert TimingProfile(position_s=0.25).charged_s(9.0, 5) == 9.0, "measured"
+
+
+def test_batch_of_drafts_is_charged_by_its_parts():
+    assert TimingProfile().drafted_s(0.7, 5) == 0.7
+    assert TimingProfile(0.01).drafted_s(0.7, 5) == pytest.approx(0.05)
+    assert TimingProfile(0.01, draft_position_s=0.002).drafted_s(0.7, 5) == pytest.approx(0.018)
+    assert TimingProfile(0.01).drafted_s(0.0, 0) == 0.0

@@ -21,6 +21,7 @@ class TimingProfile:
         draft_s: seconds a drafter step; None is measured.
         forward_s: seconds an answer's LLM forward over one position; None is what the base station measured.
         position_s: seconds of each further position of a forward; without a fixed `forward_s` it says nothing.
+        draft_position_s: seconds of each further node of a batch that grows a draft tree; None counts each as a step.
 
     Raises:
         InvalidRequestError: for a time that is negative or not finite.
@@ -29,12 +30,20 @@ class TimingProfile:
     draft_s: float | None = None
     forward_s: float | None = None
     position_s: float = 0.0
+    draft_position_s: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("draft_s", "forward_s", "position_s"):
+        for name in ("draft_s", "forward_s", "position_s", "draft_position_s"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value >= 0.0):
                 raise InvalidRequestError(f"{name} must be a finite number of seconds of at least 0, got {value}")
+
+    def drafted_s(self, measured_s: float, nodes: int) -> float:
+        """Return what a batch of the drafter over so many nodes is charged."""
+        if self.draft_s is None or nodes == 0:
+            return measured_s
+        further_s = self.draft_s if self.draft_position_s is None else self.draft_position_s
+        return self.draft_s + further_s * (nodes - 1)
 
     def charged_s(self, measured_s: float, positions: int) -> float:
         """Return what a forward over so many positions is charged; without any the LLM ran nothing, whatever the profile."""

@@ -30,7 +30,7 @@ from uihlm_device.trees.chances import Chances
 from uihlm_device.trees.grown import Grown, TreeDraft
 from uihlm_device.trees.pace import Pace
 from uihlm_device.trees.race import Race
-from uihlm_device.trees.tree import ROOT, Place, Tree
+from uihlm_device.trees.tree import ROOT, Tree
 from uihlm_proto.codecs import Codec, Judge
 from uihlm_proto.codecs.ids import encode_id
 from uihlm_proto.errors import InvalidRequestError, ProtocolError
@@ -95,7 +95,7 @@ class TreeRounds:
                     self._rest = None
                     record = self._alone(conversation, grown)
                     written += 1
-                    finished = record.stop or written >= limit
+                    finished = record.stop or written >= limit or conversation.room == 0
                     yield record
                     continue
                 number += 1
@@ -127,43 +127,45 @@ class TreeRounds:
 
     def _grow(self, conversation: Conversation, held: int, left: int) -> Grown:
         """Grow the tree after the committed ids, of which the cache holds `held`, for an answer of `left` more tokens."""
-        started_s = time.perf_counter()
         ids, first = conversation.ids, len(conversation.ids)
         race = Race(self._settings.sampling, conversation.key, first, self._chances)
         size, deepest = (self._settings.tree, left - 1) if left > 1 else (1, 1)
         tree, self._rest = self._rest, None
+        draft_s = 0.0
         if tree is None:
+            started_s = time.perf_counter()
             tree = Tree(size, deepest, self._chances.usual(), self._drafter.stop_ids)
             # The last id is run again where its record is gone.
             keep_len = min(held, first - 1)
             tree.plant(race.candidates(self._drafter.forward(keep_len, ids[keep_len:]).logits, 0))
-            self.drafter_calls += 1
-            self.drafter_nodes += 1
-            charged = 1
-        else:
-            tree.size, tree.deepest, charged = size, deepest, 0
-        while batch := tree.next_batch():
-            self._run(tree, race, batch)
-            charged += len(batch)
+            draft_s += self._drafted(started_s, 1)
+        tree.size, tree.deepest = size, deepest
+        nodes = 1
+        while nodes:
+            nodes, took_s = self._run_batch(tree, race)
+            draft_s += took_s
         places, parents, expected = tree.nodes()
         self.rounds += 1
         self.expected += expected
-        return Grown(tree, race, places, parents, self._drafted(started_s, charged))
+        return Grown(tree, race, places, parents, draft_s)
 
-    def _run(self, tree: Tree, race: Race, batch: Sequence[Place]) -> None:
-        """Run nodes of a tree in one batch."""
+    def _run_batch(self, tree: Tree, race: Race, further: int = 0, most: int = MAX_DRAFTS) -> tuple[int, float]:
+        """Run what a tree of `further` more nodes wants next, `most` of it; return the nodes run and the seconds it took."""
+        started_s = time.perf_counter()
+        batch = tree.next_batch(further)[:most]
+        if not batch:
+            return 0, 0.0
         rows = self._drafter.grow([tree.token(place) for place in batch], [place.below for place in batch])
         for place, logits in zip(batch, rows, strict=True):
             tree.add(place, race.candidates(logits, tree.depth(place)))
-        self.drafter_calls += 1
-        self.drafter_nodes += len(batch)
+        return len(batch), self._drafted(started_s, len(batch))
 
     def _drafted(self, started_s: float, nodes: int) -> float:
-        """Charge the clock with what running `nodes` positions took since `started_s`, and return it."""
-        # A fixed time a draft is charged for every position run, though a batch takes less than its parts.
-        fixed_s = self._timing.draft_s
-        draft_s = time.perf_counter() - started_s if fixed_s is None else fixed_s * nodes
+        """Count a batch of `nodes` begun at `started_s`, charge the clock with it, and return the seconds."""
+        draft_s = self._timing.drafted_s(time.perf_counter() - started_s, nodes)
         self._clock.advance(draft_s)
+        self.drafter_calls += 1
+        self.drafter_nodes += nodes
         return draft_s
 
     def _ask(self, conversation: Conversation, session: Session, grown: Grown, chain: bool) -> tuple[Charge, Verdict]:
@@ -176,6 +178,7 @@ class TreeRounds:
                 context_ids,
                 skipped_ids,
                 payloads=[encode_id(token, self._drafter.vocabulary_size) for token in tokens],
+                tokens=tokens,
                 parents=() if chain else grown.parents,
             )
         )
@@ -199,14 +202,11 @@ class TreeRounds:
         """Run the likeliest nodes that the tree lacks while its verdict is awaited; return the seconds that took."""
         took_s = 0.0
         # As long as the last verdict took; a batch that would end after that would make this one wait.
-        while not self._landed(session, round_number) and (count := self._pace.fits(took_s)):
-            started_s = time.perf_counter()
-            batch = grown.tree.next_batch(MAX_DRAFTS)[:count]
-            if not batch:
+        while not self._landed(session, round_number) and (most := self._pace.fits(took_s)):
+            nodes, spent_s = self._run_batch(grown.tree, grown.race, MAX_DRAFTS, most)
+            if not nodes:
                 break
-            self._run(grown.tree, grown.race, batch)
-            spent_s = self._drafted(started_s, len(batch))
-            self._pace.ran(len(batch), spent_s)
+            self._pace.ran(nodes, spent_s)
             took_s += spent_s
         return took_s
 
