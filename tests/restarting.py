@@ -86,15 +86,15 @@ def _lasting_port() -> int:
 class Killer:
     """Kills the base station of a nursery again and again, as soon as it has lived for a while."""
 
-    def __init__(self, nursery: Nursery, kills: int, lives_s: Sequence[float]) -> None:
-        self._nursery, self._kills, self._lives_s = nursery, kills, lives_s
+    def __init__(self, nursery: Nursery, kills: int, lives_s: Sequence[float], number: int = signal.SIGKILL) -> None:
+        self._nursery, self._kills, self._lives_s, self._number = nursery, kills, lives_s, number
         self.killed = 0
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def _run(self) -> None:
         while self.killed < self._kills:
             time.sleep(self._lives_s[self.killed % len(self._lives_s)])
-            self._nursery.kill()
+            self._nursery.kill(self._number)
             self.killed += 1
             self._nursery.start()
 

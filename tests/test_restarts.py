@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import random
+import signal
 import time
 
 import pytest
 
 from fakes import FakeEngine, serving
-from outage_ways import KNOBS, WAIT, WAYS, V, Y, bench, said, start
+from outage_ways import KNOBS, WAIT, WAYS, V, Way, Y, bench, said, start
 from restarting import Killer, Nursery
 from uihlm_device.tokens import Origin, TokenRecord
 
@@ -55,17 +56,20 @@ def test_hundred_kills_in_one_run_change_no_token() -> None:
             assert said(disturbed[0]) == said(whole), f"answer {number}"
 
 
-def test_kill_in_mid_answer_changes_no_token() -> None:
-    for way in (WAYS["hlm"], WAYS["llm"]):
-        with Nursery() as nursery, bench(nursery.address, way.codec, stops=()) as device:
-            conversation = start()
-            answer = device.decoder(way.policy, 60, KNOBS, outage=WAIT).answer(conversation)
-            records = [next(answer) for _ in range(5)]
-            with Killer(nursery, 2, [0.0, 0.1]):
-                records += answer
-            conversation.end_session()
-        with serving(FakeEngine(Y, V)) as address, bench(address, way.codec, stops=()) as device:
-            (whole,) = answers(device, way, None, [0])
-        assert said(records) == said(whole)
-        assert conversation.lost_links
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("way", [WAYS["hlm"], WAYS["llm"]], ids=["hlm", "llm"])
+def test_base_station_that_ends_in_mid_answer_changes_no_token(way: Way, number: int) -> None:
+    """Killed, or asked to stop: then the session is sent away, and goes on with the base station that comes next."""
+    with Nursery() as nursery, bench(nursery.address, way.codec, stops=()) as device:
+        conversation = start()
+        answer = device.decoder(way.policy, 60, KNOBS, outage=WAIT).answer(conversation)
+        records = [next(answer) for _ in range(5)]
+        with Killer(nursery, 2, [0.0, 0.1], number):
+            records += answer
+        conversation.end_session()
+    with serving(FakeEngine(Y, V)) as address, bench(address, way.codec, stops=()) as device:
+        (whole,) = answers(device, way, None, [0])
+    assert said(records) == said(whole)
+    # An `llm` answer is one round, which a base station that stops finishes.
+    assert conversation.lost_links or (way.policy == "llm" and number == signal.SIGTERM)
     assert Origin.OUTAGE not in {record.origin for record in records}
