@@ -55,7 +55,7 @@ def heading(scores: Scores, manifest: Manifest) -> str:
     rejection = 100 * scores.mean_rejection.mean
     side = "all" if scores.side == "all" else f"the {scores.side}"
     return (
-        f"{scores.tokens:,} tokens of {side} {scores.prompts} prompts of {manifest.dataset}; "
+        f"{scores.tokens:,} tokens of {side} {scores.prompts} prompts, {manifest.dataset}; "
         f"mean rejection {rejection:.1f} %"
     )
 

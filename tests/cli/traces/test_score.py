@@ -125,7 +125,7 @@ def test_scoring_loads_no_model_library():
 
 
 TABLE = """\
-80 tokens of the held-out 4 prompts of a known law; mean rejection 40.4 %
+80 tokens of the held-out 4 prompts, a known law; mean rejection 40.4 %
 
  rule       area %       way %  gain over u, points  caught % at 20      at 40      at 60
  ────────────────────────────────────────────────────────────────────────────────────────
@@ -144,7 +144,7 @@ Gain: area over that of u, in points, paired over prompts.
 """
 
 MARKDOWN = """\
-80 tokens of the held-out 4 prompts of a known law; mean rejection 40.4 %
+80 tokens of the held-out 4 prompts, a known law; mean rejection 40.4 %
 
 | rule | area % | way % | gain over u, points | caught % at 10 | at 20 | at 40 | at 60 | at 80 |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
