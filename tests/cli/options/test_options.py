@@ -62,11 +62,12 @@ SETTINGS = {
     "--threads": ("7", "threads", 7),
     "--backend": ("torch", "backend", "torch"),
 }
-# The rest: what is run, where it goes, how it looks, and --link, which stands for many.
+# The rest: what is run, where it goes, how it looks, --link, which stands for many, and what makes one setting of two flags.
 ELSEWHERE = {
     "--config", "--dataset", "--limit", "--offset", "--sample", "--seed", "--policy", "--metrics", "--output",
     "--resume", "--dry-run", "--format", "--timeout-s", "--link", "--profile", "--agreement",
     "--learned", "--tls", "--tls-ca", "--tls-cert", "--tls-key", "--token-file", "--insecure", "--server-application",
+    "--on-outage", "--outage-s",
 }  # fmt: skip
 
 

@@ -13,13 +13,14 @@ import pytest
 
 from uihlm_device.rules.policies import PolicySettings
 from uihlm_device.rules.predictor import LearnedFile
+from uihlm_device.stream.outage import OnOutage, Outage
 from uihlm_evaluation.runs.configuration import DEFAULT_POLICIES, RunConfig, Selection, differences
 from uihlm_evaluation.runs.rows import Row
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_wireless.settings import profile
 
 # Settings that are absent by default and take no number.
-GIVEN = {"learned": LearnedFile("learned.npz", "0" * 64)}
+GIVEN = {"learned": LearnedFile("learned.npz", "0" * 64), "outage": Outage(OnOutage.LOCAL, 3.0)}
 # A budget of risk is set, so that it may be held.
 BASE = RunConfig(link=profile("nr"), decode=dataclasses.replace(RunConfig().decode, risk=0.2))
 
