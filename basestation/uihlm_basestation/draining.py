@@ -45,8 +45,11 @@ class Draining:
         """
         task = asyncio.current_task()
         assert task is not None, "a call runs in a task"
+        spoken = False
         while True:
-            self.check()
+            if spoken:
+                self.check()
+            # A new call is refused once it has spoken: a device whose first write fails never gets to read why.
             self._waiting.add(task)
             try:
                 request = await anext(source)
@@ -60,4 +63,5 @@ class Draining:
                 raise
             finally:
                 self._waiting.discard(task)
+            spoken = True
             yield request
