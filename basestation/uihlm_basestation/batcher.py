@@ -33,8 +33,6 @@ Rows = list[npt.NDArray[np.float32]]
 # What rides with a verdict (skipped tokens, the last correction) is rarely longer.
 SHORT = 16
 DEFAULT_CHUNK = 64
-# Whoever is answered does its arithmetic on the event loop: between so many of them others have their turn there.
-_ANSWERS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +127,11 @@ class Batcher:
         self._start()
         return done
 
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for the engine."""
+        return len(self._waiting)
+
     async def forward(self, work: Work) -> Forwarded:
         """Run one part in the next forward and return its share of it."""
         return await self.submit(work)
@@ -214,7 +217,8 @@ class Batcher:
             budget -= n
             batch.append(_last(waiting) if whole else _first(waiting, n))
         self._owed = bool(long) and not any(id(part.waiting) in cut for part in batch)
-        return batch
+        # Answered in this order, neighbours ask again together, and neighbouring caches are what llama.cpp runs as one batch.
+        return sorted(batch, key=lambda part: part.waiting.session)
 
     def _work(self) -> None:
         """The engine's thread."""
@@ -268,14 +272,18 @@ class Batcher:
             queue_s = ended_s - waiting.since_s - waiting.forward_s
             forwarded = Forwarded(own, waiting.share_s, queue_s, waiting.positions, waiting.forwards)
             answers.append((waiting.done, forwarded))
-        self._answer(answers)
+        if answers:
+            self._answer(answers)
 
     def _answer(self, answers: Sequence[tuple[asyncio.Future[Forwarded], Forwarded]]) -> None:
-        """Answer a few, and the rest a turn of the event loop later."""
-        for done, forwarded in answers[:_ANSWERS]:
-            if not done.done():
-                done.set_result(forwarded)
-        if rest := answers[_ANSWERS:]:
+        """Answer one, and the rest a turn of the event loop later each.
+
+        Whoever is answered does its arithmetic on the loop: between two of them others have their turn there.
+        """
+        done, forwarded = answers[0]
+        if not done.done():
+            done.set_result(forwarded)
+        if rest := answers[1:]:
             asyncio.get_running_loop().call_soon(self._answer, rest)
 
 

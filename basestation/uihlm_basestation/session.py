@@ -29,6 +29,7 @@ from uihlm_proto.v1 import verification_pb2 as pb
 
 # Making draws holds the interpreter: the engine's thread must have entered its forward by then.
 _HEAD_START_S = 0.001
+_CROWD = 2
 
 
 class State(enum.Enum):
@@ -253,13 +254,15 @@ class Session:
         self, run: list[int], rows: int, judge: Judge, position: int, parents: Sequence[int] | None = None
     ) -> Forwarded:
         """Run ids, a chain or a tree, after those that ran, and meanwhile make the draws that judge `position`."""
-        ahead = asyncio.get_running_loop().call_later(
+        # In a crowd the loop has enough to do while the engine runs.
+        ahead = self._batcher.waiting < _CROWD and asyncio.get_running_loop().call_later(
             _HEAD_START_S, prepare, self._draws, judge, position, self._engine.vocabulary_size
         )
         try:
             forwarded = await self._batcher.forward(Work(self.number, self._ran, run, rows, parents, self._path))
         finally:
-            ahead.cancel()
+            if ahead:
+                ahead.cancel()
         self._path = ()
         return forwarded
 

@@ -111,6 +111,13 @@ def test_a_hint_that_cannot_be_believed_is_none(text, seconds):
     assert statuses.domain_error(error, "host:1").retry_after_s == seconds
 
 
+def test_the_device_repeats_why_its_session_was_closed():
+    error = grpc.aio.AioRpcError(
+        grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), "nothing was heard for 9 s, so …"
+    )
+    assert str(statuses.domain_error(error, "host:1")) == "nothing was heard for 9 s, so …"
+
+
 def test_the_hint_is_the_mean_time_between_departures():
     now = [0.0]
     departures = Departures(lambda: now[0])

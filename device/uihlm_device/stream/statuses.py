@@ -35,6 +35,9 @@ _TLS_SIGNS = ("SSL", "TLS", "handshake", "certificate", "CERTIFICATE", "Hostname
 # Longer than any sentence of this project's; whoever answers may say anything.
 _MAX_WORDS = 1000
 
+# Where a base station itself is unavailable, and says why.
+_OWN = ("shutting down", "nothing was heard")
+
 # A hint beyond an hour is no hint.
 _FOREVER_S = 3600.0
 
@@ -43,7 +46,7 @@ def domain_error(error: grpc.aio.AioRpcError, target: str) -> UihlmError:
     """Return what a gRPC status means here, in the base station's own words where it had any."""
     kind = ERROR.get(error.code(), UihlmError)
     words = _words(error)
-    if error.code() is grpc.StatusCode.UNAVAILABLE and "shutting down" not in words:
+    if error.code() is grpc.StatusCode.UNAVAILABLE and not any(own in words for own in _OWN):
         hint = "start one with `uihlm-bs serve`, or check --server"
         if any(sign in words for sign in _TLS_SIGNS):
             hint = "the two ends do not agree on TLS; check --tls, --tls-ca, --tls-cert, and the name in --server"
