@@ -38,6 +38,19 @@ def test_text_under_wait_is_that_of_an_undisturbed_run(address: Address, fault: 
     assert conversation.lost_links, "nothing was lost, so nothing was shown"
 
 
+@pytest.mark.parametrize("name", ["blocks in flight", "skipping in flight, audited"])
+def test_verdicts_that_are_waited_for_in_real_time_are_asked_again_alike(address: Address, name: str) -> None:
+    way, link, instant = WAYS[name], LinkSettings(radio=None, rtt_s=0.004), TimingProfile(0.0, 0.0)
+    with bench(address, way.codec, clock=EnforcedClock(), link=link, timing=instant) as device:
+        whole, _ = write(device, way, 1)
+    with (
+        Proxy(address, Fault.RESET, every=12) as proxy,
+        bench(proxy.address, way.codec, clock=EnforcedClock(), link=link, timing=instant) as device,
+    ):
+        records, conversation = write(device, way, 1, WAIT)
+    assert conversation.lost_links and said(records) == said(whole)
+
+
 def test_late_answers_are_no_loss(address: Address) -> None:
     way = WAYS["blocks in flight"]
     with bench(address, way.codec) as device:
