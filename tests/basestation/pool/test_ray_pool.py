@@ -135,4 +135,7 @@ def test_refusals_come_through_the_ingress_as_they_are(tmp_path):
         third.send(opening(engine))
         code, details = third.refusal()
         assert code.name == "RESOURCE_EXHAUSTED" and "1 sessions are taken" in details
+        assert "try again later, in about" in details, (
+            "the sentence has the hint: Ray drops trailing metadata of errors"
+        )
         first.half_close(), second.half_close()
