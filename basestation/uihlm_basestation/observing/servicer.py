@@ -23,8 +23,6 @@ from uihlm_proto.v1 import verification_pb2_grpc as pb_grpc
 # The number of the stream that a task serves, for its log lines; it says nothing of the device.
 STREAM: contextvars.ContextVar[int | None] = contextvars.ContextVar("uihlm_stream", default=None)
 
-_NAMES = {status.value[0]: status.name for status in grpc.StatusCode}
-
 
 class ObservedServicer(pb_grpc.VerificationServiceServicer):
     """Passes every call on to `servicer` and tells `telemetry` what it saw."""
@@ -176,6 +174,4 @@ def _rejects(upload: pb.Upload, verdict: pb.Verdict) -> bool:
 def _status(context: grpc.aio.ServicerContext[pb.VerifyRequest, pb.VerifyResponse]) -> str:
     """Return the name of the status that a call was ended with; a defect sets none, and gRPC calls it UNKNOWN."""
     code = context.code()
-    # gRPC's own context gives the number, others the status.
-    name = code.name if isinstance(code, grpc.StatusCode) else _NAMES.get(code, "OK")
-    return name if name != "OK" else "UNKNOWN"
+    return code.name if isinstance(code, grpc.StatusCode) and code is not grpc.StatusCode.OK else "UNKNOWN"

@@ -193,6 +193,34 @@ def test_a_device_lost_in_a_round_frees_its_session_and_is_told_as_cancelled():
     assert notes.endings[0].status == "CANCELLED" and notes.standing == 0
 
 
+def test_a_call_that_is_dropped_frees_its_session_at_once():
+    """And not when the generator below is collected, which may be later."""
+    closed = []
+
+    class Below:
+        async def Verify(self, requests, context):
+            try:
+                async for request in requests:
+                    yield pb.VerifyResponse(ready=pb.Ready(round=request.open.round))
+            finally:
+                closed.append(True)
+
+    async def scenario() -> None:
+        async def sent():
+            yield pb.VerifyRequest(open=pb.Open(round=1))
+
+        notes = Notes()
+        below = Below()
+        answers = ObservedServicer(below, notes, V).Verify(sent(), None)
+        await anext(answers)
+        assert notes.standing == 1
+        await answers.aclose()
+        assert closed == [True]
+        assert [ending.status for ending in notes.endings] == ["CANCELLED"] and notes.standing == 0
+
+    asyncio.run(scenario())
+
+
 def test_nothing_is_wrapped_when_nobody_listens(monkeypatch):
     wrapped = []
     monkeypatch.setattr(ObservedServicer, "__init__", lambda *arguments: wrapped.append(arguments))
@@ -230,4 +258,3 @@ def test_scores_are_told():
     with standing(engine, telemetry=notes) as station, RawClient(station.address) as raw:
         assert len(raw.stub.Score(request, timeout=10).log_probabilities) == 2
     assert [round.kind for round in notes.rounds] == [RoundKind.SCORE]
-    assert asyncio.iscoroutinefunction(ObservedServicer.Score)
