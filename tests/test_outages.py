@@ -98,11 +98,11 @@ def test_everything_a_lost_link_cost_is_billed(address: Address, way: Way) -> No
         plain, undisturbed = write(device, way, 0)
         cheaper = device.ledger.totals()
         opening = device.ledger.pop(undisturbed.open_round)
-    # What was sent after the last verdict was read is in the totals alone.
     billed = bill.wire_bytes + sum(record.wire_bytes for record in records)
     assert opening.wire_bytes + sum(record.wire_bytes for record in plain) == cheaper.wire_bytes
     assert cheaper.wire_bytes < billed <= totals.wire_bytes
-    assert billed > 0.9 * totals.wire_bytes
+    # In flight, an upload may leave on a stream that is dying when its round has been given up.
+    assert billed > (0.9 if dict(way.decode).get("in_flight") else 0.999999) * totals.wire_bytes
     assert sum(record.llm_positions for record in records) > sum(record.llm_positions for record in plain)
 
 
