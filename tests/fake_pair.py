@@ -58,7 +58,7 @@ class Weights:
         self.folder = folder
         self.before_draft: Callable[[Weights], None] = lambda weights: None
         self.drafts = 0
-        self.engine_context = self.drafter_context = 4096
+        self.engine_context = self.drafter_context = self.engine_breaks_at = 4096
         self.engines: list[FakeEngine] = []
         self._drafters: dict[bool, FakeDrafter] = {}
 
@@ -97,6 +97,7 @@ class Weights:
     def engine(self, *unused: object) -> FakeEngine:
         engine = FakeEngine(mixed(chatty(1), chatty(2), 0.4), V, [STOP])
         engine.max_context = self.engine_context
+        engine.breaks_at = self.engine_breaks_at
         self.engines.append(engine)
         return engine
 

@@ -141,6 +141,8 @@ class FakeEngine:
 
     max_context = 4096
     description = "fake"
+    # Positions beyond which it fails, though its context would hold more.
+    breaks_at = 1 << 20
     caches = 1 << 20
 
     def __init__(
@@ -160,6 +162,8 @@ class FakeEngine:
 
     def forward(self, work: Sequence[Work]) -> list[np.ndarray]:
         assert len({w.session for w in work}) == len(work)
+        if any(part.keep_len + len(part.new_ids) > self.breaks_at for part in work):
+            raise RuntimeError("out of memory")
         self.threads.add(threading.get_ident())
         self.batches.append(len(work))
         out = []

@@ -124,8 +124,8 @@ def test_run_under_a_real_clock_is_billed_on_the_virtual_one():
 
 
 def test_failed_answers_stay_failed(weights):
-    # "[Sum up.\n\nA long text.]>" has 24 characters and is refused at Open, the others have 16 and break off later.
-    weights.engine_context = 20
+    # "[Sum up.\n\nA long text.]>" has 24 characters and fails at Open, the others have 16 and break off later.
+    weights.engine_breaks_at = 20
     # On a link that takes no time: elsewhere the upload that failed keeps the next answer waiting, and no line holds it.
     flags, change = (*TIMED, "--link", "none"), ("--draft-time-s", "0.03", "--b-prob", "16", "--device-w", "9")
     evaluated("saved", *flags, exit_code=3)

@@ -195,7 +195,7 @@ def test_one_bad_prompt_becomes_its_own_error(rig, tmp_path, kind):
 
 
 def test_answer_that_breaks_off_keeps_what_it_cost(rig, tmp_path):
-    rig.engine.max_context = len(rig._first_turn(EXAMPLES[0].user_turn)) + 3
+    rig.engine.breaks_at = len(rig._first_turn(EXAMPLES[0].user_turn)) + 3
     (sample,) = rig.run(tmp_path, "hlm", examples=EXAMPLES[:1])
     assert sample.failed
     assert sample.tokens == len(lines(tmp_path / "rounds.jsonl")) > 0
