@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import logging
 import secrets
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -24,6 +25,9 @@ from uihlm_basestation.trust.settings import Trust
 from uihlm_basestation.trust.tokens import TokenSet
 from uihlm_device.stream.access import Access
 from uihlm_proto.bearer import Token
+
+# What grpc.aio logs, with a stack, where a device hangs up at the moment its answer is written, before it has heard of that.
+_HUNG_UP = "ExecuteBatchError raised in core by servicer method"
 
 # A case takes milliseconds; whatever is not over by then hangs.
 HANG_S = 60.0
@@ -87,8 +91,10 @@ class _Complaints(logging.Handler):
         self._outcome = outcome
 
     def emit(self, record: logging.LogRecord) -> None:
-        if len(self._outcome.failures) < _MOST_FAILURES:
-            self._outcome.failures.append(f"logged by {record.name}: {self.format(record)}")
+        if record.getMessage().startswith(_HUNG_UP):
+            self._outcome.tally.statuses["hung up on in mid-answer", "logged by gRPC"] += 1
+        elif len(self._outcome.failures) < _MOST_FAILURES:
+            _note(self._outcome, f"logged by {record.name}: {self.format(record)}")
 
 
 async def campaign(settings: Settings, tell: Callable[[Outcome, float], None], engine: TableEngine) -> Outcome:
@@ -183,4 +189,10 @@ async def _settle(station: BaseStation, engine: TableEngine, outcome: Outcome) -
 
 
 def _fail(outcome: Outcome, seed: int, number: int, what: str) -> None:
-    outcome.failures.append(f"case {number}: {what}\n  again: python -m benchmarks.fuzz --seed {seed} --case {number}")
+    _note(outcome, f"case {number}: {what}\n  again: python -m benchmarks.fuzz --seed {seed} --case {number}")
+
+
+def _note(outcome: Outcome, failure: str) -> None:
+    outcome.failures.append(failure)
+    # At once: a long run may be cut off before its summary.
+    print(f"FAILED {failure}", file=sys.stderr, flush=True)
