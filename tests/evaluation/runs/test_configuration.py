@@ -68,7 +68,7 @@ def test_settings_are_plain_json():
     assert plain["link"]["fading"] == "none"
     assert plain["link"]["downlink"]["bandwidth_hz"] == 20e6
     assert plain["policies"] == list(DEFAULT_POLICIES)
-    assert plain["timing"] == {"draft_s": None, "forward_s": None, "position_s": 0.0}
+    assert plain["timing"] == {"draft_s": None, "forward_s": None, "position_s": 0.0, "draft_position_s": None}
 
 
 def test_digest_is_a_function_of_the_settings():
