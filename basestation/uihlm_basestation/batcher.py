@@ -17,6 +17,7 @@ import logging
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -111,6 +112,8 @@ class Batcher:
         self._again: list[_Part] = []
         # Of a session's tree that was cut: how many of its leading nodes the engine knows as plain ids.
         self._cut: dict[int, int] = {}
+        self._answers: deque[tuple[asyncio.Future[Forwarded], Forwarded]] = deque()
+        self._answering = False
         self._owed = False  # a long request had no part in the last forward
         self._running = False
         self._idle = asyncio.Event()
@@ -253,7 +256,6 @@ class Batcher:
         """Give every part its share of the forward's seconds, by positions, and answer those that are through."""
         took_s = ended_s - started_s
         positions = sum(part.positions for part in batch)
-        answers: list[tuple[asyncio.Future[Forwarded], Forwarded]] = []
         for part, own in zip(batch, rows, strict=True):
             waiting = part.waiting
             waiting.share_s += took_s * part.positions / positions
@@ -271,20 +273,22 @@ class Batcher:
                 self._cut[waiting.session] = waiting.request.ran
             queue_s = ended_s - waiting.since_s - waiting.forward_s
             forwarded = Forwarded(own, waiting.share_s, queue_s, waiting.positions, waiting.forwards)
-            answers.append((waiting.done, forwarded))
-        if answers:
-            self._answer(answers)
+            self._answers.append((waiting.done, forwarded))
+        if not self._answering:
+            self._answer()
 
-    def _answer(self, answers: Sequence[tuple[asyncio.Future[Forwarded], Forwarded]]) -> None:
-        """Answer one, and the rest a turn of the event loop later each.
+    def _answer(self) -> None:
+        """Answer whoever was ready first, and the rest a turn of the event loop later each.
 
         Whoever is answered does its arithmetic on the loop: between two of them others have their turn there.
         """
-        done, forwarded = answers[0]
-        if not done.done():
-            done.set_result(forwarded)
-        if rest := answers[1:]:
-            asyncio.get_running_loop().call_soon(self._answer, rest)
+        if self._answers:
+            done, forwarded = self._answers.popleft()
+            if not done.done():
+                done.set_result(forwarded)
+        self._answering = bool(self._answers)
+        if self._answering:
+            asyncio.get_running_loop().call_soon(self._answer)
 
 
 def _first(waiting: _Waiting, positions: int) -> _Part:
