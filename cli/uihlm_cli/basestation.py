@@ -133,7 +133,10 @@ def serve_command(**values: Any) -> None:
             chrome.say("stopped")
             return
         engine = load_engine(resolve(values["model"], Role.TARGET), settings)
-        with observers(values, engine.description, chrome) as telemetry, asyncio.Runner(loop_factory=new_event_loop) as runner:
+        with (
+            observers(values, engine.description, chrome) as telemetry,
+            asyncio.Runner(loop_factory=new_event_loop) as runner,
+        ):
             runner.run(
                 serve(
                     engine,
