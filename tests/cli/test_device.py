@@ -65,7 +65,10 @@ def test_option_has_a_help_text_and_its_environment_variable(program, name, opti
     assert " ".join(option.help.split()) in text
 
 
-NO_DEFAULT = ("config", "server", "sample", "profile", "risk", "learned", "trace")
+NO_DEFAULT = (
+    *("config", "server", "sample", "profile", "risk", "learned", "trace"),
+    *("tls_ca", "tls_cert", "tls_key", "tls_client_ca", "server_application"),
+)
 
 
 @pytest.mark.parametrize(("program", "name", "option"), OPTIONS)

@@ -29,17 +29,18 @@ from uihlm_device.rules.policies import names
 from uihlm_device.stream.outage import OnOutage
 from uihlm_evaluation.runs.configuration import ClockMode, RunConfig
 
-# An answer to read may be longer than one to measure.
-_MAX_TOKENS = 512
+# An answer to read may be longer than one to measure. Of the ways that write exactly what the LLM writes, one draft an upload
+# under `coupled` costs the fewest bits and the fewest LLM positions, and is quick on any link (docs/uplink.md).
+_DEFAULTS = {"max_tokens": 512, "codec": "coupled"}
 
 
-@click.command("chat", context_settings={"default_map": {"max_tokens": _MAX_TOKENS}})
+@click.command("chat", context_settings={"default_map": _DEFAULTS})
 @click.argument("prompt", required=False)
 @config_option
 @click.option(
     "--policy",
     type=click.Choice(names()),
-    default="ui",
+    default="hlm",
     show_default=True,
     show_envvar=True,
     help="Who writes which token.",
@@ -73,9 +74,10 @@ _MAX_TOKENS = 512
 def chat(context: click.Context, /, **values: Any) -> None:
     """Talk to the split model; every token shows who wrote it.
 
-    The small model on this device drafts; a draft that is uncertain and important is uploaded, and the base station's
-    large model lets it stand or puts its own token there. Without --server a base station starts by itself on this
-    machine. There is no link unless you name one; then its delays are really waited for.
+    The small model on this device drafts, and the base station's large model lets a draft stand or puts its own token there:
+    the answer is the large model's, for 16 bits a token. Under --policy ui only drafts that are uncertain and important are
+    uploaded. To a base station some way off, --in-flight 4 does not wait for verdicts. Without --server a base station starts
+    by itself on this machine. There is no link unless you name one; then its delays are really waited for.
 
     With PROMPT, answers it and ends; a PROMPT of - is the whole of stdin. Without, reads messages line by line, from you
     or from a pipe; /help lists the commands.
@@ -83,7 +85,7 @@ def chat(context: click.Context, /, **values: Any) -> None:
     \b
       uihlm-device chat
       uihlm-device chat "Why is the sky blue?"
-      uihlm-device chat --policy hlm --link nr
+      uihlm-device chat --policy ui --codec dense16 --link nr
       uihlm-device chat --server 192.0.2.7:50051 --system "Answer in one sentence."
       uihlm-device chat - < letter.txt > answer.txt
       printf 'Name a river.\\nWhere is it?\\n' | uihlm-device chat

@@ -37,6 +37,7 @@ from uihlm_cli.station.table import Line, lines_of, rich_table, text
     type=click.Choice(["table", "json", "csv", "md"]),
     default="table",
     show_default=True,
+    envvar="UIHLM_TOP_FORMAT",
     show_envvar=True,
     help="Form of stdout.",
 )

@@ -32,7 +32,7 @@ def proxy() -> Iterator[Proxy]:
 
 
 def chat(*arguments: object, **environment: str) -> Result:
-    flags = ["--policy", "hlm", "--max-tokens", "24", "--seed", "2", *map(str, arguments)]
+    flags = ["--policy", "hlm", "--codec", "dense32", "--max-tokens", "24", "--seed", "2", *map(str, arguments)]
     result = CliRunner(env=environment).invoke(main, ["chat", *flags, "Why?"])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
