@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -25,6 +25,7 @@ from uihlm_device.stream.client import Connection, Contract
 from uihlm_device.tokens import TokenRecord
 from uihlm_evaluation.prompts.datasets import load
 from uihlm_models.chat_format import ChatFormat
+from uihlm_models.gguf_types import rewritten
 from uihlm_models.presets import Role
 from uihlm_models.sources import resolve
 from uihlm_proto.codecs import codec
@@ -77,11 +78,20 @@ class Bench:
     """The pair with its times. Times are the lower quartile of many: what the machine does when nothing else runs."""
 
     def __init__(
-        self, data: str, prompts: int, tokens: int, threads: int, weight_type: str, timing: TimingProfile | None
+        self,
+        data: str,
+        prompts: int,
+        tokens: int,
+        threads: int,
+        weights: tuple[str, str],
+        timing: TimingProfile | None,
     ) -> None:
         self.tokens = tokens
-        self.drafters = Drafters(resolve("bundled", Role.DRAFTER), DrafterSettings(threads=threads))
-        settings = EngineSettings(threads=threads, weight_type=weight_type)
+        source, (drafter_weights, llm_weights) = resolve("bundled", Role.DRAFTER), weights
+        if drafter_weights != "auto":
+            source = replace(source, path=rewritten(source.path, drafter_weights))
+        self.drafters = Drafters(source, DrafterSettings(threads=threads))
+        settings = EngineSettings(threads=threads, weight_type=llm_weights)
         self.engine = load_engine(resolve("bundled", Role.TARGET), settings)
         self.drafter = self.drafters.for_policy(policy("hlm", PolicySettings()))
         self._chains = RememberedDrafter(self.drafter)
