@@ -136,6 +136,10 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--weights", default="auto", help="the LLM's weight type, as --dtype of `uihlm-bs serve`")
+    parser.add_argument("--drafter-weights", default="auto", help="the drafter's weight type")
+    parser.add_argument(
+        "--only", action="append", metavar="WAY", help="these ways alone; repeats; nothing is claimed then"
+    )
     parser.add_argument(
         "--time-only", action="store_true", help="measure the compute times and write no more than those"
     )
@@ -146,7 +150,8 @@ def main() -> None:
     keep_large_blocks()
     known = json.loads(Path(options.times).read_text(encoding="utf-8"))["charged"] if options.times else None
     timing = TimingProfile(**known) if known else None
-    bench = Bench(options.data, options.prompts, options.tokens, options.threads, options.weights, timing)
+    weights = options.drafter_weights, options.weights
+    bench = Bench(options.data, options.prompts, options.tokens, options.threads, weights, timing)
     if options.time_only:
         print(json.dumps({"charged": asdict(bench.timing)}))
         return
@@ -155,6 +160,8 @@ def main() -> None:
     found: dict[str, dict[str, Figures]] = {}
     with bench.serving():
         for variant in VARIANTS:
+            if options.only and variant.name not in options.only:
+                continue
             print(variant.name, end=" ", file=sys.stderr, flush=True)
             on = {}
             if variant.in_flight == 1:
@@ -171,6 +178,8 @@ def main() -> None:
     print("charged, ms: " + ", ".join(f"{name[:-2]} {1e3 * value:.2f}" for name, value in charged.items()))
     print("coding one distribution, ms: " + ", ".join(f"{name} {ms:.2f}" for name, ms in coded_ms.items()))
     print(table(found))
+    if options.only:
+        return
     same = {
         name: float(np.mean([_ids(a) == _ids(b) for a, b in zip(own.records, ran["llm"].records, strict=True)]))
         for name, own in ran.items()

@@ -41,8 +41,8 @@ def draw(found: Mapping[str, Mapping[str, Figures]], folder: Path) -> None:
             )
         left.set_xlabel("round trip (ms)")
         left.set_ylabel("tokens a second")
-        left.set_ylim(0.0)
-        left.legend(loc="upper right")
+        left.set_ylim(0.0, 1.4 * max(figures["RTT 0"].tok_s for figures in found.values()))
+        left.legend(loc="upper right", ncols=2)
         rates = [found[name]["paper"].tok_s for name in _BARS]
         places = range(len(_BARS))
         right.barh(list(places), rates, color="0.6")
