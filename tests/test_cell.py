@@ -2,11 +2,11 @@
 
 import pytest
 
-from benchmarks.cell_capacity import _costs
-from benchmarks.cell_devices import Air, Contract
-from benchmarks.cell_run import jain, run, run_cell
-from benchmarks.cell_station import StationSettings, station
-from benchmarks.cell_traces import Step, Trace, alone, recorded, synthetic
+from benchmarks.cell.capacity import _costs
+from benchmarks.cell.devices import Air, Contract
+from benchmarks.cell.run import jain, run, run_cell
+from benchmarks.cell.station import StationSettings, station
+from benchmarks.cell.traces import Step, Trace, alone, recorded, synthetic
 from uihlm_proto.fingerprint import fingerprint
 
 V = 64

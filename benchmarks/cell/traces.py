@@ -1,4 +1,4 @@
-"""What simulated devices upload.   python -m benchmarks.cell_traces OUT.json
+"""What simulated devices upload.   python -m benchmarks.cell.traces OUT.json
 
 Recorded: the uploads of the real decode loop on the bundled pair under `coupled`, whose verdicts depend on nothing but key and
 LLM, so that a replay is answered as the recording was. Synthetic: one draft an upload, whatever it is.
@@ -19,7 +19,7 @@ from uihlm_proto.codecs import codec
 from uihlm_proto.codecs.ids import encode_id
 from uihlm_proto.sampling import Sampling
 
-RECORDED = Path(__file__).parent / "data" / "cell_traces.json"
+RECORDED = Path(__file__).parent / "traces.json"
 TEMPERATURE = 0.6
 GENERATE = 8
 

@@ -3,7 +3,7 @@
     closed loop   the next upload leaves as soon as the verdict is in
     paced         a device drafts for `draft_s` a token and writes at most `rate` tokens/s
 
-A device replays uploads (benchmarks/cell_traces.py) and follows the base station's verdicts: positions and epochs are its own,
+A device replays uploads (benchmarks/cell/traces.py) and follows the base station's verdicts: positions and epochs are its own,
 so a verdict that differs from the recorded one costs nothing. With an `Air` every upload waits for its turn on it.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from benchmarks.cell_traces import Trace
+from benchmarks.cell.traces import Trace
 from uihlm_proto.limits import PROTOCOL_VERSION, max_request_bytes
 from uihlm_proto.randomness import session_key
 from uihlm_proto.v1 import verification_pb2 as pb

@@ -9,7 +9,7 @@ from uihlm_evaluation.report.figure_style import footnote, new_figure, style, st
 
 
 def draw(content: dict[str, Any], path: Path) -> None:
-    """Write an SVG of what `cell_capacity.measure` found."""
+    """Write an SVG of what `capacity.measure` found."""
     policies, blocks = content["policies"], content["blocks"]
     with styled():
         figure = new_figure(7.2, 3.1)

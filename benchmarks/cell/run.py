@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cell_devices import FREE, Air, Contract, Device, Pace, Tally, Window, health_checks
-from benchmarks.cell_station import Counts, Station
-from benchmarks.cell_traces import Trace
+from benchmarks.cell.devices import FREE, Air, Contract, Device, Pace, Tally, Window, health_checks
+from benchmarks.cell.station import Counts, Station
+from benchmarks.cell.traces import Trace
 from uihlm_proto.loops import new_event_loop
 
 # Streams open and batches form before it counts.

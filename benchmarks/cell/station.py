@@ -1,4 +1,4 @@
-"""A base station in a process of its own, for the cell.   python -m benchmarks.cell_station '{"engine": "table", …}'
+"""A base station in a process of its own, for the cell.   python -m benchmarks.cell.station '{"engine": "table", …}'
 
 It says `ready PORT` on stdout, answers each line on stdin with one line of JSON (forwards, parts, positions, CPU seconds,
 resident bytes), and ends with its stdin.
@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from benchmarks.cell_devices import Contract
+from benchmarks.cell.devices import Contract
 from uihlm_proto.loops import new_event_loop
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -87,8 +87,8 @@ class Station:
 @contextlib.contextmanager
 def station(settings: StationSettings) -> Iterator[Station]:
     """Start a station and yield it once it serves."""
-    command = [sys.executable, "-m", "benchmarks.cell_station", json.dumps(asdict(settings))]
-    root = Path(__file__).resolve().parents[1]
+    command = [sys.executable, "-m", "benchmarks.cell.station", json.dumps(asdict(settings))]
+    root = Path(__file__).resolve().parents[2]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root) as process:
         assert process.stdout is not None and process.stdin is not None
         words = process.stdout.readline().split()
@@ -103,7 +103,7 @@ def station(settings: StationSettings) -> Iterator[Station]:
 def load(settings: StationSettings) -> Any:
     """Return the engine of some settings."""
     if settings.engine == "table":
-        from benchmarks.cell_engine import IdleEngine
+        from benchmarks.cell.engine import IdleEngine
 
         return IdleEngine(settings.vocabulary_size, settings.max_context)
     from uihlm_basestation.engines.loading import EngineSettings, load_engine
@@ -136,7 +136,7 @@ def bundled_contract() -> Contract:
 
 
 async def _serve(settings: StationSettings) -> None:
-    from benchmarks.cell_engine import CountedEngine
+    from benchmarks.cell.engine import CountedEngine
     from uihlm_basestation.engines.engine import Engine
     from uihlm_basestation.server import BaseStation
     from uihlm_basestation.serving import Serving

@@ -15,8 +15,8 @@ from uihlm_proto.sampling import Sampling
 from uihlm_wireless.timing import TimingProfile
 
 if TYPE_CHECKING:
-    from benchmarks.uplink import Figures
-    from benchmarks.uplink_bench import Bench
+    from benchmarks.uplink.bench import Bench
+    from benchmarks.uplink.figures import Figures
     from uihlm_device.tokens import TokenRecord
 
 CODECS = ("dense32", "dense16", "lattice:k=16,l=128", "lattice:k=64,l=1024", "coupled")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from uihlm_evaluation.report.figure_style import new_figure, save, style, styled
 
 if TYPE_CHECKING:
-    from benchmarks.uplink import Figures
+    from benchmarks.uplink.figures import Figures
 
 _TRIPS_MS = {"RTT 0": 0, "RTT 10 ms": 10, "RTT 50 ms": 50, "RTT 150 ms": 150}
 _CURVES = {

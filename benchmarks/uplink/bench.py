@@ -10,8 +10,8 @@ from typing import cast
 
 import numpy as np
 
-from benchmarks.uplink_memory import RememberedDrafter, RememberedEngine
-from benchmarks.uplink_tape import Tape, TapedClock, TapedLink
+from benchmarks.uplink.memory import RememberedDrafter, RememberedEngine
+from benchmarks.uplink.tape import Tape, TapedClock, TapedLink
 from uihlm_basestation.engines.engine import Engine, Work
 from uihlm_basestation.engines.loading import EngineSettings, load_engine
 from uihlm_basestation.local import local_basestation

@@ -2,7 +2,7 @@
 
 overhead   an LLM that costs nothing: the base station's own work, id-only drafts and dense32, batching on and off
 llm        the bundled LLM, batching on and off, one weight type or several
-capacity   devices that one base station holds at a set rate, by policy (benchmarks/cell_capacity.py)
+capacity   devices that one base station holds at a set rate, by policy (benchmarks/cell/capacity.py)
 
 Simulated devices on one event loop speak the real protocol over loopback to a base station in a process of its own. Each row is
 one run of `--seconds`; p50 and p99 are from upload to verdict, at the device.
@@ -16,11 +16,11 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from benchmarks import cell_capacity
-from benchmarks.cell_devices import Contract
-from benchmarks.cell_run import Cell, run, run_cell
-from benchmarks.cell_station import StationSettings, bundled_contract, station
-from benchmarks.cell_traces import RECORDED, recorded, repeated, synthetic
+from benchmarks.cell import capacity
+from benchmarks.cell.devices import Contract
+from benchmarks.cell.run import Cell, run, run_cell
+from benchmarks.cell.station import StationSettings, bundled_contract, station
+from benchmarks.cell.traces import RECORDED, recorded, repeated, synthetic
 from uihlm_proto.fingerprint import fingerprint
 
 BUNDLED_V = 49_152
@@ -112,10 +112,8 @@ def main() -> None:
     parser.add_argument("--traces", type=Path, default=RECORDED, help="llm: recorded uploads")
     parser.add_argument("--rate", type=float, default=4.0, help="capacity: tokens/s of a device")
     parser.add_argument("--tries", type=int, default=4, help="capacity: paced runs of a policy")
-    parser.add_argument("--policies", type=_names, default=cell_capacity.POLICIES, help="capacity: with semicolons")
-    parser.add_argument(
-        "--blocks", type=_numbers, default=list(cell_capacity.BLOCKS), help="capacity: drafts an upload"
-    )
+    parser.add_argument("--policies", type=_names, default=capacity.POLICIES, help="capacity: with semicolons")
+    parser.add_argument("--blocks", type=_numbers, default=list(capacity.BLOCKS), help="capacity: drafts an upload")
     parser.add_argument(
         "--air", action="store_true", help="capacity: every upload waits for its turn on the paper's band"
     )
@@ -123,7 +121,7 @@ def main() -> None:
     parser.add_argument("--figure", metavar="FILE", help="capacity: an SVG")
     options = parser.parse_args()
     if options.what == "capacity":
-        cell_capacity.measure(options)
+        capacity.measure(options)
         return
     print(HEADER)
     rows = []

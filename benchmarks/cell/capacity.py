@@ -22,11 +22,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cell_devices import Air, Contract, Pace
-from benchmarks.cell_figure import draw
-from benchmarks.cell_run import Cell, run, run_cell
-from benchmarks.cell_station import Station, StationSettings, bundled_contract, station
-from benchmarks.cell_traces import Trace, alone, recorded
+from benchmarks.cell.devices import Air, Contract, Pace
+from benchmarks.cell.figure import draw
+from benchmarks.cell.run import Cell, run, run_cell
+from benchmarks.cell.station import Station, StationSettings, bundled_contract, station
+from benchmarks.cell.traces import Trace, alone, recorded
 from uihlm_wireless.channel import RadioLink
 
 HELD = 0.95

@@ -8,7 +8,7 @@ uploads in flight, trees; the LLM alone beside all of them, on every link.
 
 The clock is charged compute times measured alone at the start, on this machine: t + b·(positions − 1) for a batch of either
 model; the prompt's prefill, which all of them share, is left out. A loop that waits runs once and is played on every link
-(benchmarks/uplink_tape.py); one that does not runs on each.
+(benchmarks/uplink/tape.py); one that does not runs on each.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.uplink_bench import Bench, Ran, Variant
-from benchmarks.uplink_claims import claims, coding_ms, quality
-from benchmarks.uplink_figure import draw
+from benchmarks.uplink.bench import Bench, Ran, Variant
+from benchmarks.uplink.claims import claims, coding_ms, quality
+from benchmarks.uplink.figure import draw
+from benchmarks.uplink.figures import Figures, figures
 from uihlm_cli.runs.memory import keep_large_blocks
-from uihlm_device.tokens import Origin, TokenRecord
+from uihlm_device.tokens import TokenRecord
 from uihlm_wireless.channel import RadioLink
-from uihlm_wireless.energy import JouleProfile
 from uihlm_wireless.settings import AirtimeBasis, LinkSettings, profile
 from uihlm_wireless.timing import TimingProfile
 
@@ -54,47 +54,6 @@ VARIANTS = (
     *(Variant(f"tree {nodes}", tree=nodes) for nodes in (4, 8, 16, 64)),
     Variant("tree 8 in flight", tree=8, in_flight=2),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """What a variant comes to on a link; rates are ratios of totals over the prompts."""
-
-    payload_bit: float
-    wire_byte: float
-    acceptance: float | None
-    tokens_a_trip: float | None
-    llm_forwards: float
-    llm_positions: float
-    joules: float
-    tok_s: float
-    airtime_share: float
-    elapsed_s: list[float]
-    tokens: list[int]
-
-
-def figures(ran: Ran, settings: LinkSettings, elapsed_s: list[float], airtime_s: list[float]) -> Figures:
-    """Return the figures of what ran, on a link where it took so long."""
-    records = [record for answer in ran.records for record in answer]
-    tokens, judged = len(records), sum(r.uploaded for r in records)
-    rejected = sum(r.origin is Origin.RESAMPLED for r in records)
-    trips = sum(answer[-1].round or 0 for answer in ran.records)
-    draft_s, forward_s = sum(r.draft_s for r in records), sum(r.forward_s for r in records)
-    transmit_w = settings.radio.transmit_power_w if settings.radio is not None else 0.0
-    joules = JouleProfile(transmit_w).energy_j(sum(airtime_s), draft_s, forward_s)
-    return Figures(
-        payload_bit=sum(r.payload_bits for r in records) / tokens,
-        wire_byte=sum(r.wire_bytes for r in records) / tokens,
-        acceptance=1.0 - rejected / judged if judged else None,
-        tokens_a_trip=tokens / trips if judged else None,
-        llm_forwards=sum(r.llm_forwards for r in records) / tokens,
-        llm_positions=sum(r.llm_positions for r in records) / tokens,
-        joules=joules.total_j / tokens,
-        tok_s=tokens / sum(elapsed_s),
-        airtime_share=sum(airtime_s) / (draft_s + forward_s) if draft_s + forward_s else 0.0,
-        elapsed_s=elapsed_s,
-        tokens=[len(answer) for answer in ran.records],
-    )
 
 
 def table(found: dict[str, dict[str, Figures]]) -> str:

@@ -1,0 +1,1 @@
+"""How much one base station carries: `python -m benchmarks.cell`."""

@@ -1,0 +1,1 @@
+"""What an exact token costs on the air: `python -m benchmarks.uplink`."""
