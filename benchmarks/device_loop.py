@@ -45,6 +45,8 @@ SKIP_ALL = PolicySettings(theta_u=1.1)
 class _Silent:
     """A base station that is never asked anything."""
 
+    max_context: int | None = None
+
     def open(self, prefix_ids: Sequence[int], key: bytes) -> int:
         return 0
 
@@ -59,6 +61,9 @@ class _Silent:
 
     def reachable(self) -> bool:
         return True
+
+    def arrived(self, round_number: int) -> bool:
+        raise AssertionError("every draft is skipped here")
 
     def close(self) -> None:
         """Nothing is open."""
