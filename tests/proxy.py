@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import errno
 import socket
 import struct
 import threading
@@ -12,6 +13,7 @@ import time
 from uihlm_basestation.server import Address
 
 _CHUNK = 65536
+_HUNG_UP = {errno.ECONNRESET, errno.EPIPE, errno.EBADF, errno.ENOTCONN, errno.ESHUTDOWN}
 
 
 class Fault(enum.Enum):
@@ -127,8 +129,10 @@ class _Pair:
                             return
                 if not self._silent:
                     sink.sendall(chunk)
-        except OSError:
-            pass
+        except OSError as error:
+            # Either end hung up, or a fault closed both under the reader: that is the end of this pair, and no more than that.
+            if error.errno not in _HUNG_UP:
+                raise
         self.apply(Fault.CLOSE)
 
     def apply(self, fault: Fault) -> None:

@@ -145,13 +145,12 @@ async def heard(settings, pauses_s):
         )()
         await call.write(opening(engine))
         await call.read()
-        try:
-            for turn, pause_s in enumerate(pauses_s):
-                await asyncio.sleep(pause_s)
-                await call.write(upload(engine, first_position=3 + turn, generate=1, drafts=[]))
-                verdicts += await call.read() is not grpc.aio.EOF
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            pass
+        for turn, pause_s in enumerate(pauses_s):
+            await asyncio.sleep(pause_s)
+            if call.done():
+                break
+            await call.write(upload(engine, first_position=3 + turn, generate=1, drafts=[]))
+            verdicts += await call.read() is not grpc.aio.EOF
         await call.done_writing()
         code = await call.code()
     sessions = station.sessions

@@ -59,8 +59,15 @@ def test_a_rate_exceeded_is_said_with_the_flag_that_sets_it(limits, n_bytes, sen
 
 def test_without_limits_anything_passes():
     rates = Rates("x", math.inf, math.inf, 0.0, "peer")
+    bounded = Rates("x", 500.0, math.inf, 0.0, "peer")
     for _ in range(1000):
         rates.take(10**9, 0.0)
+        bounded.take(10**9, 0.0)
+    # One more is one too many only where there is a limit.
+    rates.take(10**9, 0.0)
+    with pytest.raises(ExhaustedError):
+        bounded.take(10**9, 0.0)
+    assert not rates.bounded and rates.are_full(0.0), "nothing is accounted for where nothing is limited"
 
 
 def test_a_peer_has_so_many_seats_and_a_neighbour_its_own():
