@@ -13,6 +13,7 @@ from uihlm_cli.chat.slash_commands import CommandError, Settings, checked, stdin
 from uihlm_cli.chat.view import Color, View
 from uihlm_cli.errors import reported
 from uihlm_cli.options.access import access_of
+from uihlm_cli.options.flags import one_of, option
 from uihlm_cli.options.groups import (
     audit_options,
     config_option,
@@ -37,31 +38,15 @@ _DEFAULTS = {"max_tokens": 512, "codec": "coupled"}
 @click.command("chat", context_settings={"default_map": _DEFAULTS})
 @click.argument("prompt", required=False)
 @config_option
-@click.option(
-    "--policy",
-    type=click.Choice(names()),
-    default="hlm",
-    show_default=True,
-    show_envvar=True,
-    help="Who writes which token.",
-)
-@click.option("--system", show_envvar=True, help="System prompt.  [default: the model's own]")
-@click.option(
+@option("--policy", type=click.Choice(names()), default="hlm", help="Who writes which token.")
+@option("--system", help="System prompt.  [default: the model's own]")
+@option(
     "--seed",
     type=int,
     default=0,
-    show_default=True,
-    show_envvar=True,
     help="Seed of every token; the same seed and questions give the same answers.",
 )
-@click.option(
-    "--color",
-    type=click.Choice([color.value for color in Color]),
-    default=Color.AUTO.value,
-    show_default=True,
-    show_envvar=True,
-    help="Colours; auto is a terminal without NO_COLOR.",
-)
+@one_of("--color", Color.AUTO, "Colours; auto is a terminal without NO_COLOR.")
 @rule_options
 @decode_options
 @audit_options

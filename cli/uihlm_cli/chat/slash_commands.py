@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import click
 
+from uihlm_cli.options.flags import Values
 from uihlm_cli.options.settings import run_config
-from uihlm_cli.options.types import Values
 from uihlm_device.rules.policies import policy
 from uihlm_evaluation.runs.configuration import RunConfig, Selection
 from uihlm_proto.errors import InvalidRequestError, UihlmError

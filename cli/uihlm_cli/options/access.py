@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 import click
 
-from uihlm_cli.options.types import F, Values, group, option
+from uihlm_cli.options.flags import FILE, F, Values, group, option
 from uihlm_device.stream.access import PLAIN, Access
 from uihlm_proto.addresses import target_is_loopback
 from uihlm_proto.bearer import TOKEN_VARIABLE, find_tokens
 from uihlm_proto.certificates import readable_by_others
 from uihlm_proto.errors import AccessError
 
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-
 access_options: Callable[[F], F] = group(
     option("--tls", is_flag=True, help="Encrypt the way to --server, and check its certificate; the next three imply it."),
-    option("--tls-ca", type=_FILE, help="Believe certificates of these authorities, PEM.  [default: well-known ones]"),
-    option("--tls-cert", type=_FILE, help="This device's certificate chain, PEM, where --server asks for one (mTLS)."),
-    option("--tls-key", type=_FILE, help="Private key of --tls-cert, PEM, without a password."),
-    option("--token-file", type=_FILE, help=f"Bearer token to show --server.  [default: ${TOKEN_VARIABLE}]"),
+    option("--tls-ca", type=FILE, help="Believe certificates of these authorities, PEM.  [default: well-known ones]"),
+    option("--tls-cert", type=FILE, help="This device's certificate chain, PEM, where --server asks for one (mTLS)."),
+    option("--tls-key", type=FILE, help="Private key of --tls-cert, PEM, without a password."),
+    option("--token-file", type=FILE, help=f"Bearer token to show --server.  [default: ${TOKEN_VARIABLE}]"),
     option("--insecure", is_flag=True, help="Show the token even without TLS to another machine: it can be read on the way."),
     option("--server-application", metavar="NAME", help="Which of the applications of a Ray Serve ingress is meant."),
 )  # fmt: skip

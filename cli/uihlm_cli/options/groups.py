@@ -1,7 +1,7 @@
 """The flags that commands share, in groups.
 
-Every flag has an environment variable `UIHLM_<COMMAND>_<FLAG>` (click's `auto_envvar_prefix`), and its default and unit
-in the help. A flag that is left out keeps the default of the settings class it feeds, so that a default is written once.
+Every flag has its default and unit in the help. A flag that is left out keeps the default of the settings class it feeds,
+so that a default is written once.
 """
 
 from __future__ import annotations
@@ -12,21 +12,8 @@ from pathlib import Path
 import click
 
 from uihlm_cli.options.access import access_options
-from uihlm_cli.options.types import (
-    F,
-    choice,
-    codec_name,
-    draft_length,
-    group,
-    load_config,
-    load_learned,
-    option,
-    profile_defaults,
-)
-from uihlm_device.drafting import Decide
-from uihlm_device.rules.importance import Readout
-from uihlm_device.rules.risk import Recalibrate
-from uihlm_device.rules.uncertainty import Estimator
+from uihlm_cli.options.flags import FILE, OUTPUT_FOLDER, F, choice, group, one_of, option
+from uihlm_cli.options.types import codec_name, draft_length, load_config, load_learned, profile_defaults
 from uihlm_evaluation.prompts.datasets import NAMES
 from uihlm_evaluation.runs.configuration import ClockMode, RunConfig
 from uihlm_proto.codecs import CODECS
@@ -37,12 +24,11 @@ from uihlm_wireless.settings import PROFILE_NAMES, AirtimeBasis
 
 _DEFAULT = RunConfig()
 
-config_option = click.option(
+config_option = option(
     "--config",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=FILE,
     is_eager=True,
     callback=load_config,
-    show_envvar=True,
     help="TOML file with any of these flags as keys (theta_u = 0.5); flags and environment variables win over it.",
 )
 
@@ -119,12 +105,7 @@ decode_options: Callable[[F], F] = group(
         default=0,
         help="Nodes of the draft tree an upload carries under hlm with --codec coupled; 0 sends no tree.",
     ),
-    option(
-        "--estimator",
-        type=choice(Estimator),
-        default=_DEFAULT.decode.estimator.value,
-        help="Of the uncertainty u: its mean, or the paper's 20 samples.",
-    ),
+    one_of("--estimator", _DEFAULT.decode.estimator, "Of the uncertainty u: its mean, or the paper's 20 samples."),
 )
 
 audit_options: Callable[[F], F] = group(
@@ -133,11 +114,10 @@ audit_options: Callable[[F], F] = group(
         default=False,
         help="Have the LLM say of skipped tokens how likely it would have rejected them: 8 bits each.",
     ),
-    option(
+    one_of(
         "--decide",
-        type=choice(Decide),
-        default=_DEFAULT.decode.decide.value,
-        help="By the draft token (the paper), or before it is drawn: then what is uploaded is unbiased.",
+        _DEFAULT.decode.decide,
+        "By the draft token (the paper), or before it is drawn: then what is uploaded is unbiased.",
     ),
 )
 
@@ -147,32 +127,23 @@ risk_options: Callable[[F], F] = group(
         type=click.FloatRange(0, 1),
         help="Budget of skipping: rejection probability of skipped tokens, a token; implies --audit.",
     ),
-    option(
-        "--recalibrate",
-        type=choice(Recalibrate),
-        default=_DEFAULT.decode.recalibrate.value,
-        help="Move theta-u between answers to hold --risk.",
-    ),
+    one_of("--recalibrate", _DEFAULT.decode.recalibrate, "Move theta-u between answers to hold --risk."),
 )
 
-profile_option = click.option(
+profile_option = option(
     "--profile",
     type=click.Path(exists=True, path_type=Path),
     is_eager=True,
     callback=profile_defaults,
-    show_envvar=True,
     help="Profile that `calibrate` wrote, a file or its folder: sets theta-u, layer, k and gamma where nothing else does.",
 )
 
-_readout_option = option(
-    "--readout", type=choice(Readout), default=_DEFAULT.decode.readout.value, help="Reading of the attention."
-)
+_readout_option = one_of("--readout", _DEFAULT.decode.readout, "Reading of the attention.")
 
-_learned_option = click.option(
+_learned_option = option(
     "--learned",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=FILE,
     callback=load_learned,
-    show_envvar=True,
     help="Policy learned: weights that `calibrate --learn` wrote, kept or not.  [default: the profile's, if kept]",
 )
 
@@ -241,12 +212,7 @@ def link_options(default_profile: str, default_clock: ClockMode) -> Callable[[F]
             help="Airtime follows the model bits or the wire.  [default: model]",
         ),
         option("--b-prob", type=click.IntRange(1), help="Bits billed a probability.  [default: the codec's own]"),
-        option(
-            "--clock",
-            type=choice(ClockMode),
-            default=default_clock.value,
-            help="Link seconds on a virtual clock, or really waited for.",
-        ),
+        one_of("--clock", default_clock, "Link seconds on a virtual clock, or really waited for."),
         option("--draft-time-s", type=click.FloatRange(0), help="Charge so much a draft, s.  [default: as measured]"),
         option(
             "--forward-time-s",
@@ -281,16 +247,7 @@ def run_options(what: str, dry_run: str) -> Callable[[F], F]:
             default=True,
             help="The LLM scores the tokens of each answer after it, unbilled and untimed.",
         ),
-        option(
-            "--output",
-            type=click.Path(file_okay=False, path_type=Path),
-            help=f"Results folder.  [default: runs/{what}-<time>]",
-        ),
-        option("--resume", is_flag=True, show_default=False, help=f"Go on with the {what} in --output."),
-        option("--dry-run", is_flag=True, show_default=False, help=dry_run),
+        option("--output", type=OUTPUT_FOLDER, help=f"Results folder.  [default: runs/{what}-<time>]"),
+        option("--resume", is_flag=True, help=f"Go on with the {what} in --output."),
+        option("--dry-run", is_flag=True, help=dry_run),
     )
-
-
-format_option = option(
-    "--format", type=click.Choice(["table", "json", "csv", "md"]), default="table", help="Form of stdout."
-)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import click
 
-from uihlm_cli.options.types import F, Values, group, option
+from uihlm_cli.options.flags import F, Values, group, option
 from uihlm_device.stream.outage import PATIENCE_S, OnOutage, Outage
 
 FAIL = "fail"

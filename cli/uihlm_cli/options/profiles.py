@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from uihlm_cli.assembly import Models
-from uihlm_cli.options.types import Values
+from uihlm_cli.options.flags import Values
 from uihlm_device.rules.predictor import PredictorError
 from uihlm_evaluation.calibration.profile import Profile
 from uihlm_evaluation.runs.configuration import RunConfig

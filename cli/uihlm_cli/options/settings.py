@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import click
 
+from uihlm_cli.options.flags import Values
 from uihlm_cli.options.outages import outage_of
-from uihlm_cli.options.types import Values
 from uihlm_device.decode_settings import DecodeSettings
 from uihlm_device.drafting import Decide
 from uihlm_device.rules.importance import Readout

@@ -1,12 +1,9 @@
-"""What a flag may hold, and how flags are put together: values checked and read where they are given."""
+"""What a flag may hold: values checked and read where they are given."""
 
 from __future__ import annotations
 
-import math
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 
@@ -17,32 +14,6 @@ from uihlm_evaluation.calibration.profile import Profile, ProfileError, load_pro
 from uihlm_proto.codecs import canonical_name
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_proto.limits import MAX_DRAFTS
-
-F = TypeVar("F", bound=Callable[..., Any])
-Values = dict[str, Any]
-
-
-def group(*options: Callable[[F], F]) -> Callable[[F], F]:
-    """Return one decorator that adds options in the order given."""
-
-    def decorate(function: F) -> F:
-        for add in reversed(options):
-            function = add(function)
-        return function
-
-    return decorate
-
-
-def finite(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
-    # Python reads `nan` and `inf` as floats, no range refuses them, and the results file cannot hold them.
-    if isinstance(value, float) and not math.isfinite(value):
-        raise click.BadParameter(f"must be a finite number, got {value}", context, parameter)
-    return value
-
-
-def option(*names: str, help: str, **settings: Any) -> Callable[[F], F]:
-    settings.setdefault("show_default", True)
-    return click.option(*names, help=help, show_envvar=True, callback=finite, **settings)
 
 
 def draft_length(value: str) -> int:
@@ -56,10 +27,6 @@ def draft_length(value: str) -> int:
     if not 1 <= length <= MAX_DRAFTS:
         raise click.BadParameter(f"must be 1 … {MAX_DRAFTS}, or auto, got {value!r}")
     return length
-
-
-def choice(names: type[Any]) -> click.Choice[Any]:
-    return click.Choice([member.value for member in names])
 
 
 def codec_name(value: str) -> str:

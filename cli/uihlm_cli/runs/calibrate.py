@@ -10,7 +10,8 @@ import click
 
 from uihlm_cli.errors import SomeSamplesFailed, reported
 from uihlm_cli.options.access import access_of
-from uihlm_cli.options.groups import config_option, decode_options, format_option, model_options, selection_group
+from uihlm_cli.options.flags import OUTPUT_FOLDER, format_option, one_of, option
+from uihlm_cli.options.groups import config_option, decode_options, model_options, selection_group
 from uihlm_cli.runs.frame import check_resume, chosen_prompts, output_folder
 from uihlm_cli.traces.tracing import LIMIT, check_codec, hidden_option, shown_progress, trace_config, whole_prompts_kept
 from uihlm_device.rules.predictor import LearnedFile
@@ -31,47 +32,28 @@ _CHOICE = Choice()
 @config_option
 @selection_group(f"{LIMIT}, or as many as --sample draws")
 @decode_options
-@click.option(
+@one_of(
     "--threshold",
-    type=click.Choice([name.value for name in Threshold]),
-    default=_CHOICE.threshold.value,
-    show_default=True,
-    show_envvar=True,
-    help="Which threshold becomes the profile's theta-u: (Δ − b)/a for Δ = 0, mean rejection, or P(y_d < x_d).",
+    _CHOICE.threshold,
+    "Which threshold becomes the profile's theta-u: (Δ − b)/a for Δ = 0, mean rejection, or P(y_d < x_d).",
 )
-@click.option(
-    "--k", type=click.IntRange(1), default=_CHOICE.k, show_default=True, show_envvar=True, help="k of the profile."
-)
-@click.option(
-    "--gamma",
-    type=click.FloatRange(0),
-    default=_CHOICE.gamma,
-    show_default=True,
-    show_envvar=True,
-    help="γ of the profile.",
-)
+@option("--k", type=click.IntRange(1), default=_CHOICE.k, help="k of the profile.")
+@option("--gamma", type=click.FloatRange(0), default=_CHOICE.gamma, help="γ of the profile.")
 @model_options
 @hidden_option
-@click.option(
+@option(
     "--learn",
     is_flag=True,
-    show_envvar=True,
     help="Train a predictor of rejection on the hidden states, and keep it if it beats u on held-out prompts.",
 )
-@click.option(
+@option(
     "--upload-rate",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    show_envvar=True,
     help="With --learn: the rate it is compared and its threshold set at.  [default: that of u at the profile's theta-u]",
 )
-@click.option("--plots/--no-plots", default=True, show_default=True, show_envvar=True, help="Draw the figures.")
-@click.option(
-    "--output",
-    type=click.Path(file_okay=False, path_type=Path),
-    show_envvar=True,
-    help="Results folder.  [default: runs/calibrate-<time>]",
-)
-@click.option("--resume", is_flag=True, show_envvar=True, help="Go on with the trace in --output, or read it anew.")
+@option("--plots/--no-plots", default=True, help="Draw the figures.")
+@option("--output", type=OUTPUT_FOLDER, help="Results folder.  [default: runs/calibrate-<time>]")
+@option("--resume", is_flag=True, help="Go on with the trace in --output, or read it anew.")
 @format_option
 def command(**values: Any) -> None:
     """Measure a pair: how rejection grows with uncertainty, what thresholds follow, which attention layer to read.

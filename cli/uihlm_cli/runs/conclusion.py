@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from uihlm_cli.errors import SomeSamplesFailed
-from uihlm_cli.options.types import Values
+from uihlm_cli.options.flags import Values
 from uihlm_evaluation.prompts.datasets import Dataset
 from uihlm_evaluation.runs.configuration import RunConfig
 from uihlm_evaluation.runs.samples import Sample

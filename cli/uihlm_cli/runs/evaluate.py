@@ -11,12 +11,12 @@ import click
 
 from uihlm_cli.errors import reported
 from uihlm_cli.options.access import access_of
+from uihlm_cli.options.flags import format_option, option
 from uihlm_cli.options.groups import (
     audit_options,
     config_option,
     decode_options,
     energy_options,
-    format_option,
     link_options,
     model_options,
     risk_options,
@@ -36,10 +36,9 @@ from uihlm_evaluation.runs.runner import Bench, run
 @click.command("eval")
 @config_option
 @selection_options
-@click.option(
+@option(
     "--policy",
     multiple=True,
-    show_envvar=True,
     help=f"Policy to run; repeat for more, or `all`.  [default: {' '.join(DEFAULT_POLICIES)}]",
 )
 @rule_options

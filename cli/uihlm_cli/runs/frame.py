@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from uihlm_cli.options.types import Values
+from uihlm_cli.options.flags import Values
 from uihlm_evaluation.prompts.datasets import Dataset, load, select
 from uihlm_evaluation.runs.configuration import Selection
 from uihlm_evaluation.runs.runner import SAMPLES

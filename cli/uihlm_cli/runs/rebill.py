@@ -11,7 +11,8 @@ from typing import Any
 import click
 
 from uihlm_cli.errors import SomeSamplesFailed, reported
-from uihlm_cli.options.groups import config_option, energy_options, format_option, link_options
+from uihlm_cli.options.flags import FOLDER, OUTPUT_FOLDER, format_option, option
+from uihlm_cli.options.groups import config_option, energy_options, link_options
 from uihlm_cli.options.settings import link_settings
 from uihlm_evaluation.runs.configuration import ClockMode, RunConfig, differences
 from uihlm_wireless.settings import LinkSettings, profile
@@ -21,11 +22,10 @@ _NAMED = ("radio", "rtt_s", "grant_delay_s", "downlink")
 
 
 @click.command("rebill")
-@click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option(
+@click.argument("run", type=FOLDER)
+@option(
     "--output",
-    type=click.Path(file_okay=False, path_type=Path),
-    show_envvar=True,
+    type=OUTPUT_FOLDER,
     help="Folder of the new run, not there yet or empty.  [default: runs/rebill-<time>]",
 )
 @config_option
@@ -107,10 +107,10 @@ def _given(**values: float | None) -> dict[str, float]:
 def _without_defaults(parameters: list[click.Parameter]) -> list[click.Parameter]:
     """Return the flags that change a price; left out, each keeps the run's own, and the clock is the virtual one."""
     kept = [parameter for parameter in parameters if parameter.name != "clock"]
-    for option in kept:
-        if isinstance(option, click.Option) and option.name not in ("output", "config", "format"):
-            option.default = None
-            option.help = re.sub(r"  \[default: .*\]$", "", option.help or "") + "  [default: the saved run's]"
+    for flag in kept:
+        if isinstance(flag, click.Option) and flag.name not in ("output", "config", "format"):
+            flag.default = None
+            flag.help = re.sub(r"  \[default: .*\]$", "", flag.help or "") + "  [default: the saved run's]"
     return kept
 
 

@@ -8,30 +8,27 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from uihlm_cli.errors import reported
-from uihlm_cli.options.groups import format_option
+from uihlm_cli.options.flags import OUTPUT_FOLDER, format_option, option
 
 if TYPE_CHECKING:
     from uihlm_evaluation.report.folder import RunFolder
 
 
 @click.command("report")
-@click.argument("folder", required=False, metavar="[DIR]", type=click.Path(file_okay=False, path_type=Path))
-@click.option(
+@click.argument("folder", required=False, metavar="[DIR]", type=OUTPUT_FOLDER)
+@option(
     "--paper",
     is_flag=True,
-    show_envvar=True,
     help="Print the paper's Table I beside what the `paper` timing and energy profiles give.",
 )
-@click.option(
+@option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    show_envvar=True,
     help="The page of DIR, one HTML file.  [default: DIR/report.html]",
 )
-@click.option(
+@option(
     "--figures",
-    type=click.Path(file_okay=False, path_type=Path),
-    show_envvar=True,
+    type=OUTPUT_FOLDER,
     help="Write the figures of DIR into this folder, each as SVG and PNG.  [default: none are written]",
 )
 @format_option

@@ -12,12 +12,12 @@ import click
 
 from uihlm_cli.errors import SomeSamplesFailed, reported
 from uihlm_cli.options.access import access_of
+from uihlm_cli.options.flags import Values, format_option, option
 from uihlm_cli.options.groups import (
     audit_options,
     config_option,
     decode_options,
     energy_options,
-    format_option,
     grid_options,
     link_options,
     model_options,
@@ -26,7 +26,6 @@ from uihlm_cli.options.groups import (
 )
 from uihlm_cli.options.outages import outage_options
 from uihlm_cli.options.settings import run_config
-from uihlm_cli.options.types import Values
 from uihlm_cli.runs.frame import check_resume, chosen_prompts, kept_when_cut_off, output_folder, selection_of
 from uihlm_device.rules.policies import names
 from uihlm_evaluation.prompts.datasets import Dataset
@@ -44,18 +43,15 @@ _PAPER = "slm, llm, hlm, u, i for each k, ui for each k and γ"
 @click.command("sweep")
 @config_option
 @selection_options
-@click.option(
+@option(
     "--policy",
     multiple=True,
-    show_envvar=True,
     help=f"Policy of the grid, crossed with the knobs it reads; repeat for more.  [default: the paper's: {_PAPER}]",
 )
 @grid_options
-@click.option(
+@option(
     "--controls/--no-controls",
     default=True,
-    show_default=True,
-    show_envvar=True,
     help="Add random, confidence and u-random, set to upload as often as u and ui did.",
 )
 @decode_options
@@ -64,10 +60,9 @@ _PAPER = "slm, llm, hlm, u, i for each k, ui for each k and γ"
 @energy_options
 @model_options
 @outage_options("fail")
-@click.option(
+@option(
     "--jobs",
     type=click.IntRange(1),
-    show_envvar=True,
     help="Prompts at once, each in a process.  [default: every core]",
 )
 @run_options("sweep", "List the rows, and stop.")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from uihlm_cli.errors import reported
-from uihlm_cli.options.groups import config_option, format_option
-from uihlm_cli.options.types import choice, option
+from uihlm_cli.options.flags import FOLDER, format_option, one_of, option
+from uihlm_cli.options.groups import config_option
 from uihlm_device.rules.policies import PolicySettings
 from uihlm_evaluation.traces.pack import Side
 
@@ -19,16 +18,8 @@ _RULES = PolicySettings()
 @click.command("score")
 @click.argument("rules", metavar="[RULE]...", nargs=-1)
 @config_option
-@click.option(
-    "--trace",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    required=True,
-    show_envvar=True,
-    help="Folder of a trace pack; there is no default.",
-)
-@option(
-    "--side", type=choice(Side), default=Side.HELD_OUT.value, help="Which of the pack's prompts rules are scored on."
-)
+@option("--trace", type=FOLDER, required=True, help="Folder of a trace pack; there is no default.")
+@one_of("--side", Side.HELD_OUT, "Which of the pack's prompts rules are scored on.")
 @option("--seed", type=int, default=0, help="Seed of the bootstrap over prompts.")
 @option("--theta-u", type=float, default=_RULES.theta_u, help="Of policy:u, policy:ui: upload above this uncertainty.")
 @option("--k", type=click.IntRange(1), default=_RULES.k, help="Of policy:i, policy:ui: attention weights above θ_imp.")

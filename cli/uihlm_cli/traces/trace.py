@@ -9,8 +9,8 @@ import click
 
 from uihlm_cli.errors import SomeSamplesFailed, reported
 from uihlm_cli.options.access import access_of
-from uihlm_cli.options.groups import config_option, decode_options, format_option, model_options, selection_group
-from uihlm_cli.options.types import choice, option
+from uihlm_cli.options.flags import OUTPUT_FOLDER, format_option, one_of, option
+from uihlm_cli.options.groups import config_option, decode_options, model_options, selection_group
 from uihlm_cli.runs.frame import check_resume, chosen_prompts, output_folder
 from uihlm_cli.traces.tracing import LIMIT, check_codec, hidden_option, shown_progress, trace_config, whole_prompts_kept
 from uihlm_evaluation.calibration.profile import ProfileModel
@@ -35,14 +35,9 @@ from uihlm_evaluation.traces.split import DEFAULT_SHARE
     default=DEFAULT_SHARE,
     help="Share of prompts that rules are judged on and never fitted to; which ones, a hash of their text says.",
 )
-@option("--store", type=choice(Store), default=Store.NPZ.value, help="File of the rows; parquet needs pyarrow.")
-@click.option(
-    "--output",
-    type=click.Path(file_okay=False, path_type=Path),
-    show_envvar=True,
-    help="Folder of the pack.  [default: runs/trace-<time>]",
-)
-@click.option("--resume", is_flag=True, show_envvar=True, help="Go on with the pack in --output.")
+@one_of("--store", Store.NPZ, "File of the rows; parquet needs pyarrow.")
+@option("--output", type=OUTPUT_FOLDER, help="Folder of the pack.  [default: runs/trace-<time>]")
+@option("--resume", is_flag=True, help="Go on with the pack in --output.")
 @format_option
 def command(**values: Any) -> None:
     """Write a trace pack: what device and base station know of every drafted token, to score upload rules on.

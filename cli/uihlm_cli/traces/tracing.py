@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
+from uihlm_cli.options.flags import F, Values, option
 from uihlm_cli.options.settings import llm_name
-from uihlm_cli.options.types import F, Values
 from uihlm_device.decode_settings import DecodeSettings
 from uihlm_device.rules.uncertainty import Estimator
 from uihlm_evaluation.calibration.tracing import PARTS, Progress
@@ -21,11 +21,9 @@ from uihlm_proto.sampling import Sampling
 # Prompts, where neither --limit nor --sample says otherwise.
 LIMIT = 60
 
-hidden_option: Callable[[F], F] = click.option(
+hidden_option: Callable[[F], F] = option(
     "--hidden/--no-hidden",
     default=True,
-    show_default=True,
-    show_envvar=True,
     help="Keep the drafter's hidden states in the trace.",
 )
 

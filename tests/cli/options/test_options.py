@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 import pytest
 
+from uihlm_cli.options.flags import Values
 from uihlm_cli.options.settings import default_llm, link_settings, run_config
-from uihlm_cli.options.types import Values
 from uihlm_cli.runs.evaluate import command
 from uihlm_device.decode_settings import AUTO
 from uihlm_evaluation.runs.configuration import DEFAULT_POLICIES, ClockMode, RunConfig, Selection
