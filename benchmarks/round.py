@@ -23,7 +23,8 @@ from benchmarks.spread import Spread
 from uihlm_basestation.engines.loading import EngineSettings, load_engine
 from uihlm_basestation.local import local_basestation
 from uihlm_cli.runs.memory import keep_large_blocks
-from uihlm_device.stream.client import Connection, Contract
+from uihlm_device.stream.client import Connection
+from uihlm_device.stream.contract import Contract
 from uihlm_device.stream.session import Upload
 from uihlm_models.presets import Role
 from uihlm_models.sources import resolve

@@ -21,7 +21,8 @@ from uihlm_device.decode_settings import DecodeSettings
 from uihlm_device.decoder import Decoder
 from uihlm_device.drafters.drafter import Record, Wants, check_branches
 from uihlm_device.rules.policies import PolicySettings, policy
-from uihlm_device.stream.client import Connection, Contract
+from uihlm_device.stream.client import Connection
+from uihlm_device.stream.contract import Contract
 from uihlm_device.tokens import TokenRecord
 from uihlm_proto.codecs import codec
 from uihlm_proto.errors import InvalidRequestError

@@ -79,7 +79,7 @@ class BaseStation:
                 # A device behind a dead link is noticed within a minute, so that its session is freed.
                 ("grpc.keepalive_time_ms", 30_000),
                 ("grpc.keepalive_timeout_ms", 20_000),
-                # A device asks whether the link lives as well (uihlm_device/stream/client.py), every ten seconds.
+                # A device asks whether the link lives as well (uihlm_device/stream/channel.py), every ten seconds.
                 ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
                 # One connection cannot open streams without end that say nothing.
                 ("grpc.max_concurrent_streams", 1024),

@@ -129,7 +129,8 @@ def record(prompts: int, tokens: int, seed: int, threads: int) -> dict[str, Any]
     from uihlm_device.decoder import Decoder
     from uihlm_device.drafters.loading import Drafters, DrafterSettings
     from uihlm_device.rules.policies import PolicySettings, policy
-    from uihlm_device.stream.client import Connection, Contract
+    from uihlm_device.stream.client import Connection
+    from uihlm_device.stream.contract import Contract
     from uihlm_evaluation.prompts.datasets import load
     from uihlm_models.chat_format import ChatFormat
     from uihlm_models.presets import Role

@@ -7,7 +7,8 @@ import time
 
 from benchmarks.fuzz.engine import VOCABULARY, Table, TableEngine
 from uihlm_device.stream.access import Access
-from uihlm_device.stream.client import Connection, Contract
+from uihlm_device.stream.client import Connection
+from uihlm_device.stream.contract import Contract
 from uihlm_device.stream.session import Upload
 from uihlm_proto.codecs import codec
 from uihlm_proto.randomness import session_key

@@ -21,7 +21,8 @@ from uihlm_device.decoder import Decoder
 from uihlm_device.drafters.drafter import Drafter, TreeDrafter
 from uihlm_device.drafters.loading import Drafters, DrafterSettings
 from uihlm_device.rules.policies import PolicySettings, policy
-from uihlm_device.stream.client import Connection, Contract
+from uihlm_device.stream.client import Connection
+from uihlm_device.stream.contract import Contract
 from uihlm_device.tokens import TokenRecord
 from uihlm_evaluation.prompts.datasets import load
 from uihlm_models.chat_format import ChatFormat

@@ -1,4 +1,4 @@
-"""One session on a connection: requests go out as they are made, responses are sorted by round into queues.
+"""One session on a channel: requests go out as they are made, responses are sorted by round into queues.
 
 A wait for a verdict has a deadline; the read itself is never cancelled, because that would end the whole stream.
 """
@@ -11,10 +11,11 @@ import queue
 import threading
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING
 
 import grpc
 
+from uihlm_device.stream.channel import Channel
+from uihlm_device.stream.contract import Contract
 from uihlm_device.stream.messages import check_cost, check_verdict, cost_of, upload_message, verdict_of
 from uihlm_device.stream.outage import SilentError
 from uihlm_device.stream.session import Cost, Upload, Verdict
@@ -22,18 +23,15 @@ from uihlm_device.stream.statuses import domain_error
 from uihlm_proto.errors import ProtocolError, UnavailableError
 from uihlm_proto.limits import PROTOCOL_VERSION
 from uihlm_proto.v1 import verification_pb2 as pb
-from uihlm_proto.v1 import verification_pb2_grpc as pb_grpc
-
-if TYPE_CHECKING:
-    from uihlm_device.stream.client import Connection, Contract
 
 
 class RemoteSession:
     """One stream of `VerificationService.Verify`; implements `uihlm_device.stream.session.Session`."""
 
-    def __init__(self, connection: Connection, stub: pb_grpc.VerificationServiceStub, contract: Contract) -> None:
-        self._connection = connection
-        self._stub = stub
+    def __init__(self, channel: Channel, contract: Contract) -> None:
+        self._channel = channel
+        # The channel may be renewed meanwhile; a stream ends on the one it began on.
+        self._stub = channel.stub
         self._contract = contract
         self._requests: asyncio.Queue[pb.VerifyRequest | None] = asyncio.Queue()
         self._answers: dict[int, queue.SimpleQueue[pb.VerifyResponse | Exception]] = {}
@@ -65,19 +63,19 @@ class RemoteSession:
             codec=contract.codec.name,
             session_key=key,
         )
-        self._connection.post(self._requests, pb.VerifyRequest(open=request))
-        self._reader = self._connection.spawn(self._read())
+        self._channel.post(self._requests, pb.VerifyRequest(open=request))
+        self._reader = self._channel.spawn(self._read())
         return self._open_round
 
     @property
     def reached(self) -> bool:
-        """Whether the base station has ever answered on this connection."""
-        return self._connection.reached
+        """Whether the base station has ever answered on this channel."""
+        return self._channel.reached
 
     @property
     def timeout_s(self) -> float:
         """How long any one answer is waited for, unless the caller says less."""
-        return self._connection.timeout_s
+        return self._channel.timeout_s
 
     def ready(self, timeout_s: float | None = None) -> Cost:
         """Wait until the base station has prefilled the prefix; SilentError after `timeout_s`."""
@@ -94,7 +92,7 @@ class RemoteSession:
         if upload.generate:
             self._generating.add(round_number)
         request = upload_message(round_number, upload)
-        self._connection.post(self._requests, pb.VerifyRequest(upload=request))
+        self._channel.post(self._requests, pb.VerifyRequest(upload=request))
         return round_number
 
     def arrived(self, round_number: int) -> bool:
@@ -119,30 +117,30 @@ class RemoteSession:
     def close(self, timeout_s: float | None = None) -> None:
         """Half-close the stream and wait until the base station has ended it, so that the session is free again.
 
-        Where that takes longer than `timeout_s` (the connection's, if it is not given), hang up.
+        Where that takes longer than `timeout_s` (the channel's, if it is not given), hang up.
         """
-        if self._reader is None or self._connection.closed:
+        if self._reader is None or self._channel.closed:
             return
         reader, self._reader = self._reader, None
         if self._answers.keys() - {self._open_round}:
             # A round was left open (an answer was interrupted): hang up, its verdict is of no use.
             reader.cancel()
         # Ends the requests; where the stream has ended already, it frees the iterator that still waits for one.
-        self._connection.post(self._requests, None)
-        patience_s = self._connection.timeout_s if timeout_s is None else timeout_s
+        self._channel.post(self._requests, None)
+        patience_s = self._channel.timeout_s if timeout_s is None else timeout_s
         if concurrent.futures.wait([reader], timeout=patience_s).not_done:
             reader.cancel()
 
     def hang_up(self, dead: bool = False) -> None:
         """Drop the stream at once: what is on its way is of no use; on a dead link the next session gets another channel."""
         if dead:
-            self._connection.renew()
-        if self._reader is not None and not self._connection.closed:
+            self._channel.renew()
+        if self._reader is not None and not self._channel.closed:
             self._reader.cancel()
             self.close()
 
     def _expect(self, round_number: int | None = None, answers: int = 1) -> int:
-        round_number = next(self._connection.rounds) if round_number is None else round_number
+        round_number = next(self._channel.rounds) if round_number is None else round_number
         with self._lock:
             self._answers[round_number] = queue.SimpleQueue()
             self._due[round_number] = answers
@@ -156,12 +154,12 @@ class RemoteSession:
         self._generating.discard(round_number)
 
     def _next(self, round_number: int, timeout_s: float | None = None) -> pb.VerifyResponse:
-        timeout_s = self._connection.timeout_s if timeout_s is None else timeout_s
+        timeout_s = self._channel.timeout_s if timeout_s is None else timeout_s
         try:
             answer = self._answers[round_number].get(timeout=timeout_s)
         except queue.Empty:
             raise SilentError(
-                f"the base station at {self._connection.target} has not answered for {timeout_s:g} s: "
+                f"the base station at {self._channel.target} has not answered for {timeout_s:g} s: "
                 "it is overloaded or the link is lost; try again, or allow more with --timeout-s"
             ) from None
         if isinstance(answer, Exception):
@@ -175,8 +173,8 @@ class RemoteSession:
     async def _read(self) -> None:
         """Sort responses by round until the stream ends; whatever ends it badly is every waiting round's answer."""
         try:
-            async for response in self._stub.Verify(self._outgoing(), metadata=self._connection.metadata):
-                self._connection.reached = True
+            async for response in self._stub.Verify(self._outgoing(), metadata=self._channel.metadata):
+                self._channel.reached = True
                 if response.HasField("ready"):
                     self.max_context = response.ready.max_context
                 number = (response.ready if response.HasField("ready") else response.verdict).round
@@ -190,7 +188,7 @@ class RemoteSession:
                 waiting.put(response)
             self._fail(UnavailableError("the base station ended the session: connect again to go on"))
         except grpc.aio.AioRpcError as error:
-            self._fail(domain_error(error, self._connection.target))
+            self._fail(domain_error(error, self._channel.target))
         except asyncio.CancelledError:
             self._fail(UnavailableError("the session was closed on this side"))
             raise

@@ -12,7 +12,8 @@ from uihlm_basestation.server import BaseStation
 from uihlm_basestation.trust.limits import Limits
 from uihlm_basestation.trust.settings import TlsFiles, Trust
 from uihlm_device.stream.access import Access
-from uihlm_device.stream.client import Connection, Contract
+from uihlm_device.stream.client import Connection
+from uihlm_device.stream.contract import Contract
 from uihlm_proto.codecs import codec
 from uihlm_proto.errors import AccessError, ExhaustedError, UnavailableError
 from uihlm_proto.randomness import session_key

@@ -18,7 +18,8 @@ from uihlm_basestation.trust.limits import SERVED, Limits
 from uihlm_basestation.trust.settings import TlsFiles, Trust
 from uihlm_cli import basestation
 from uihlm_device.stream.access import Access
-from uihlm_device.stream.client import Connection, Contract
+from uihlm_device.stream.client import Connection
+from uihlm_device.stream.contract import Contract
 from uihlm_proto.bearer import Token
 from uihlm_proto.codecs import codec
 from uihlm_proto.errors import AccessError

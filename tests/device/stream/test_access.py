@@ -10,7 +10,8 @@ from stations import standing
 from uihlm_basestation.trust.settings import Trust
 from uihlm_basestation.trust.tokens import TokenSet
 from uihlm_device.stream.access import PLAIN, Access
-from uihlm_device.stream.client import Connection, Contract
+from uihlm_device.stream.client import Connection
+from uihlm_device.stream.contract import Contract
 from uihlm_device.stream.statuses import domain_error
 from uihlm_proto.bearer import Token
 from uihlm_proto.codecs import codec

@@ -11,7 +11,8 @@ import pytest
 
 from fakes import FakeEngine, contextual, fixed, serving, vocabulary
 from stations import GatedEngine, Station, eventually, one_hot_payload, standing
-from uihlm_device.stream.client import Connection, Contract
+from uihlm_device.stream.client import Connection
+from uihlm_device.stream.contract import Contract
 from uihlm_device.stream.session import Upload
 from uihlm_device.stream.statuses import ERROR
 from uihlm_proto.codecs import codec

@@ -1,0 +1,17 @@
+"""What a device and its base station must agree on before a session."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from uihlm_proto.codecs import Codec
+from uihlm_proto.sampling import Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """What every session of a device agrees on with the base station."""
+
+    fingerprint: bytes
+    sampling: Sampling
+    codec: Codec
