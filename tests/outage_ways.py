@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from fakes import Bench, FakeDrafter, contextual, mixed
 from uihlm_basestation.server import Address
 from uihlm_device.conversation import Conversation
+from uihlm_device.outages.outage import OnOutage, Outage
 from uihlm_device.rules.policies import PolicySettings
-from uihlm_device.stream.outage import OnOutage, Outage
 from uihlm_device.tokens import TokenRecord
 from uihlm_proto.randomness import session_key
 

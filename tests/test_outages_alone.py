@@ -12,7 +12,7 @@ from outage_ways import KNOBS, LOCAL, WAYS, V, Way, Y, bench, start
 from proxy import Proxy
 from stations import GatedEngine, standing
 from uihlm_basestation.server import Address
-from uihlm_device.stream.outage import OnOutage, Outage
+from uihlm_device.outages.outage import OnOutage, Outage
 from uihlm_device.tokens import Origin
 from uihlm_wireless.clock import EnforcedClock
 

@@ -12,12 +12,12 @@ from uihlm_device.decoder import Decoder
 from uihlm_device.drafters.drafter import Drafter
 from uihlm_device.drafters.loading import Drafters, DrafterSettings
 from uihlm_device.drafters.shared_path import SharedPathDrafter
+from uihlm_device.outages.outage import insist
 from uihlm_device.rules.policies import Mode, Policy, PolicySettings, policy
 from uihlm_device.rules.risk import Recalibrate, RiskController, RiskPolicy
 from uihlm_device.stream.access import PLAIN, Access
 from uihlm_device.stream.client import Connection
 from uihlm_device.stream.contract import Contract
-from uihlm_device.stream.outage import insist
 from uihlm_device.stream.session import Stream
 from uihlm_evaluation.quality.agreement import Agreement
 from uihlm_evaluation.runs.configuration import ClockMode, RunConfig

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from uihlm_device.drafting import Decide, DraftSettings
+from uihlm_device.outages.outage import Outage
 from uihlm_device.rules.importance import Readout
 from uihlm_device.rules.risk import Recalibrate
 from uihlm_device.rules.uncertainty import Estimator
-from uihlm_device.stream.outage import Outage
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_proto.limits import MAX_DRAFTS
 from uihlm_proto.sampling import Sampling

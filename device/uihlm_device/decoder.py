@@ -9,8 +9,8 @@ An upload may carry a block of drafts (`draft_length`), and drafting may go on w
 they were good: what a verdict corrects is dropped with all that was drafted after it, so the tokens are those of a loop that
 waits. The drafter's cache is cut to what still stands, also when the generator is dropped half-way.
 
-A session may outlive its streams (stream/reconnect.py). Where it says that the link is lost, what is tentative falls, and
-tokens that the policy would ask about are committed unasked, as `Origin.OUTAGE`, until it is reachable again.
+A session may outlive its streams (outages/lasting_session.py). Where it says that the link is lost, what is tentative
+falls, and tokens that the policy would ask about are committed unasked, as `Origin.OUTAGE`, until it is reachable again.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from uihlm_device.draft_length import LengthChooser
 from uihlm_device.drafters.drafter import Drafter
 from uihlm_device.drafting import Draft, Drafting, check_decide
 from uihlm_device.flights import Flight
+from uihlm_device.outages.opening import open_session
+from uihlm_device.outages.outage import LinkLostError
 from uihlm_device.rules.policies import Mode, Policy
-from uihlm_device.stream.opening import open_session
-from uihlm_device.stream.outage import LinkLostError
 from uihlm_device.stream.session import Session, Stream, Upload
 from uihlm_device.tokens import Origin, TokenRecord
 from uihlm_device.trees.tree_rounds import tree_rounds

@@ -26,8 +26,8 @@ from uihlm_cli.options.groups import (
 )
 from uihlm_cli.options.outages import outage_options
 from uihlm_cli.options.profiles import check_profile
+from uihlm_device.outages.outage import OnOutage
 from uihlm_device.rules.policies import names
-from uihlm_device.stream.outage import OnOutage
 from uihlm_evaluation.runs.configuration import ClockMode, RunConfig
 
 # An answer to read may be longer than one to measure. Of the ways that write exactly what the LLM writes, one draft an upload

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import click
 
 from uihlm_cli.options.flags import F, Values, group, option
-from uihlm_device.stream.outage import PATIENCE_S, OnOutage, Outage
+from uihlm_device.outages.outage import PATIENCE_S, OnOutage, Outage
 
 FAIL = "fail"
 

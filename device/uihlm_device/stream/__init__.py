@@ -1,1 +1,1 @@
-"""The device's end of the wire."""
+"""The device's end of the wire: channel, sessions on streams, messages."""

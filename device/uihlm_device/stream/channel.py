@@ -95,8 +95,8 @@ class Channel:
                 ("grpc.max_receive_message_length", max_response_bytes(_MAX_CONTEXT)),
                 # A proxy from the environment must never sit between the two ends: times and bytes would be its own.
                 ("grpc.enable_http_proxy", 0),
-                # Whoever comes back to a lost base station paces himself (outage.py); the channel's own pauses, of a second
-                # and more, would only add to that.
+                # Whoever comes back to a lost base station paces himself (outages/outage.py); the channel's own pauses, of
+                # a second and more, would only add to that.
                 ("grpc.use_local_subchannel_pool", 1),
                 ("grpc.initial_reconnect_backoff_ms", 50),
                 ("grpc.max_reconnect_backoff_ms", 200),

@@ -17,8 +17,7 @@ import grpc
 from uihlm_device.stream.channel import Channel
 from uihlm_device.stream.contract import Contract
 from uihlm_device.stream.messages import check_cost, check_verdict, cost_of, upload_message, verdict_of
-from uihlm_device.stream.outage import SilentError
-from uihlm_device.stream.session import Cost, Upload, Verdict
+from uihlm_device.stream.session import Cost, SilentError, Upload, Verdict
 from uihlm_device.stream.statuses import domain_error
 from uihlm_proto.errors import ProtocolError, UnavailableError
 from uihlm_proto.limits import PROTOCOL_VERSION

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from uihlm_proto.errors import UnavailableError
+
 
 @dataclass(frozen=True, slots=True)
 class Upload:
@@ -82,6 +84,10 @@ class Verdict:
     path: Sequence[int] = ()
 
 
+class SilentError(UnavailableError):
+    """An answer has not come in the time allowed; the stream itself has not failed."""
+
+
 class Session(Protocol):
     """One stream to a base station. Round numbers are unique within a connection."""
 
@@ -112,7 +118,7 @@ class Session(Protocol):
 
 
 class Stream(Session, Protocol):
-    """A session on one stream, which ends with it; another one may take its place (uihlm_device/stream/reconnect.py)."""
+    """A session on one stream, which ends with it; another one may take its place (uihlm_device/outages/lasting_session.py)."""
 
     @property
     def timeout_s(self) -> float:

@@ -22,8 +22,8 @@ from uihlm_device.charges import NOTHING, Charge, Judged, token_record
 from uihlm_device.conversation import Conversation
 from uihlm_device.decode_settings import DecodeSettings
 from uihlm_device.drafters.drafter import Drafter, TreeDrafter
+from uihlm_device.outages.outage import LinkLostError
 from uihlm_device.rules.policies import Evidence, Mode, Policy
-from uihlm_device.stream.outage import LinkLostError
 from uihlm_device.stream.session import Session, Upload, Verdict
 from uihlm_device.tokens import Origin, TokenRecord
 from uihlm_device.trees.chances import Chances

@@ -21,7 +21,7 @@ from fakes import Bench, FakeDrafter, FakeEngine, serving
 from ray_engines import DRAFTER, LLM, TRACES, V
 from stations import RawClient, opening
 from uihlm_device.conversation import Conversation
-from uihlm_device.stream.outage import OnOutage, Outage
+from uihlm_device.outages.outage import OnOutage, Outage
 from uihlm_proto.randomness import session_key
 
 pytestmark = [

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from uihlm_device.outages.outage import OnOutage, Outage
 from uihlm_device.rules.policies import PolicySettings
 from uihlm_device.rules.predictor import LearnedFile
-from uihlm_device.stream.outage import OnOutage, Outage
 from uihlm_evaluation.runs.configuration import DEFAULT_POLICIES, RunConfig, Selection, differences
 from uihlm_evaluation.runs.rows import Row
 from uihlm_proto.errors import InvalidRequestError

@@ -21,10 +21,10 @@ from dataclasses import dataclass, replace
 from typing import NoReturn, TypeVar
 
 from uihlm_device.conversation import Conversation
-from uihlm_device.stream.debts import Debts
-from uihlm_device.stream.outage import Backoff, LinkLostError, OnOutage, Outage, SilentError, sleep
-from uihlm_device.stream.session import Cost, Stream, Upload, Verdict
-from uihlm_device.stream.unanswered import Unanswered
+from uihlm_device.outages.debts import Debts
+from uihlm_device.outages.outage import Backoff, LinkLostError, OnOutage, Outage, sleep
+from uihlm_device.outages.unanswered import Unanswered
+from uihlm_device.stream.session import Cost, SilentError, Stream, Upload, Verdict
 from uihlm_proto.errors import ExhaustedError, ProtocolError, UihlmError, UnavailableError
 from uihlm_wireless.clock import Clock
 from uihlm_wireless.ledger import Ledger

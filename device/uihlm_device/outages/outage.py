@@ -33,10 +33,6 @@ class OnOutage(enum.Enum):
 PATIENCE_S = {OnOutage.LOCAL: 10.0, OnOutage.WAIT: 300.0}
 
 
-class SilentError(UnavailableError):
-    """An answer has not come in the time allowed; the stream itself has not failed."""
-
-
 class LinkLostError(UnavailableError):
     """The base station stayed away for longer than the device waits: it goes on alone."""
 

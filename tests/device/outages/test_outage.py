@@ -5,8 +5,8 @@ import time
 
 import pytest
 
+from uihlm_device.outages.outage import Backoff, OnOutage, Outage, insist
 from uihlm_device.rules.policies import Mode
-from uihlm_device.stream.outage import Backoff, OnOutage, Outage, insist
 from uihlm_proto.errors import ExhaustedError, InvalidRequestError, MismatchError, UnavailableError
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from uihlm_device.conversation import Conversation
-from uihlm_device.stream.outage import Outage
-from uihlm_device.stream.reconnect import LastingSession
+from uihlm_device.outages.lasting_session import LastingSession
+from uihlm_device.outages.outage import Outage
 from uihlm_device.stream.session import Session, Stream
 from uihlm_wireless.clock import Clock
 from uihlm_wireless.ledger import Ledger

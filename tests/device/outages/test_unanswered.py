@@ -1,7 +1,7 @@
 """The mirror of a session: what its base station knows, what still stands, and what another stream is asked."""
 
+from uihlm_device.outages.unanswered import Unanswered
 from uihlm_device.stream.session import Upload, Verdict
-from uihlm_device.stream.unanswered import Unanswered
 
 PREFIX = [1, 2, 3]
 
