@@ -22,9 +22,9 @@ from benchmarks.fuzz.others import play
 from benchmarks.fuzz.play import Tally, WrongAnswerError
 from uihlm_basestation.server import Address, BaseStation
 from uihlm_basestation.trust.settings import Trust
-from uihlm_basestation.trust.tokens import TokenSet
 from uihlm_device.stream.access import Access
 from uihlm_proto.bearer import Token
+from uihlm_proto.token_set import TokenSet
 
 # What grpc.aio logs, with a stack, where a device hangs up at the moment its answer is written, before it has heard of that.
 _HUNG_UP = "ExecuteBatchError raised in core by servicer method"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 import re
 
+from uihlm_proto.errors import AccessError
+
 # The schemes of gRPC's targets; what follows dns:// up to the next slash is a name server.
 _SCHEME = re.compile(r"^(?:dns:(?://[^/]*/)?|ipv4:|ipv6:)")
 _UNIX = ("unix:", "unix-abstract:")
@@ -30,6 +32,15 @@ def target_is_loopback(target: str) -> bool:
     rest = _SCHEME.sub("", target)
     # Several addresses in one target: every one of them counts.
     return all(is_loopback(_host(part)) for part in rest.split(","))
+
+
+def check_listening(host: str, encrypted: bool, insecure: bool, flag: str = "--") -> None:
+    """Raise AccessError if a server on `host` could be read on the way; `flag` is what its flags for this begin with."""
+    if not encrypted and not insecure and not is_loopback(host):
+        raise AccessError(
+            f"listening on {host} without TLS lets everyone on the way read and change prompts, answers and tokens: give "
+            f"{flag}tls-cert and {flag}tls-key, listen on 127.0.0.1, or say {flag}insecure if the network itself is trusted"
+        )
 
 
 def _host(address: str) -> str:

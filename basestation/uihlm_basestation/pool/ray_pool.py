@@ -19,8 +19,8 @@ from uihlm_basestation.engines.engine import Engine
 from uihlm_basestation.pool.replica import Replica
 from uihlm_basestation.server import Address
 from uihlm_basestation.serving import Serving
-from uihlm_basestation.trust.tokens import TokenSet
 from uihlm_proto.errors import InvalidRequestError, UihlmError, UnavailableError
+from uihlm_proto.token_set import TokenSet
 
 REGISTER = "uihlm_proto.v1.verification_pb2_grpc.add_VerificationServiceServicer_to_server"
 APPLICATION = "uihlm"

@@ -17,10 +17,10 @@ from uihlm_basestation.engines.engine import Engine
 from uihlm_basestation.engines.loading import EngineSettings, load_engine
 from uihlm_basestation.servicer import STATUS, VerificationServicer
 from uihlm_basestation.serving import Serving
-from uihlm_basestation.trust.tokens import TokenSet
 from uihlm_models.presets import Role
 from uihlm_models.sources import resolve
 from uihlm_proto.errors import AccessError
+from uihlm_proto.token_set import TokenSet
 from uihlm_proto.v1 import verification_pb2 as pb
 
 Metadata = Sequence[tuple[str, str]]

@@ -8,10 +8,9 @@ from pathlib import Path
 import grpc
 
 from uihlm_basestation.trust.limits import UNLIMITED, Limits
-from uihlm_basestation.trust.tokens import TokenSet
-from uihlm_proto.addresses import is_loopback
+from uihlm_proto.addresses import check_listening
 from uihlm_proto.certificates import read_authorities, read_chain
-from uihlm_proto.errors import AccessError
+from uihlm_proto.token_set import TokenSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +53,7 @@ class Trust:
 
     def check_host(self, host: str) -> None:
         """Raise AccessError if listening there would let the way to this base station be read."""
-        if self.tls is None and not self.insecure and not is_loopback(host):
-            raise AccessError(
-                f"listening on {host} without TLS lets everyone on the way read and change prompts, answers and tokens: "
-                "give --tls-cert and --tls-key, listen on 127.0.0.1, or say --insecure if the network itself is trusted"
-            )
+        check_listening(host, self.tls is not None, self.insecure)
 
     def listen(self, server: grpc.aio.Server, host: str, address: str) -> int:
         """Add the port to a server and return its number; RuntimeError if it cannot be bound, as gRPC raises it."""

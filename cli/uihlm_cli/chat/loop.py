@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from uihlm_cli.assembly import Device
 from uihlm_cli.chat.slash_commands import Action, Cancelled, CommandError, Entry, Reader, Settings
-from uihlm_cli.chat.turn import Turn
 from uihlm_cli.chat.view import View
 from uihlm_cli.errors import FAILURES, exit_code
 from uihlm_cli.interrupts import Interrupts
 from uihlm_device.conversation import Conversation
 from uihlm_device.decoder import Decoder
 from uihlm_device.rules.risk import RiskPolicy
+from uihlm_device.turn import Turn
 from uihlm_proto.randomness import session_key
 
 

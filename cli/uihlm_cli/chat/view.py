@@ -17,8 +17,8 @@ from typing import IO
 import click
 
 from uihlm_cli.chat.slash_commands import COMMANDS, HelpLine, Setting
-from uihlm_cli.chat.turn import Turn
 from uihlm_device.tokens import Origin
+from uihlm_device.turn import Turn
 from uihlm_models.tokenizer import Tokenizer
 from uihlm_wireless.energy import Joules
 

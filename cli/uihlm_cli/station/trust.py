@@ -11,10 +11,10 @@ import click
 
 from uihlm_basestation.trust.limits import SERVED, Limits
 from uihlm_basestation.trust.settings import TlsFiles, Trust
-from uihlm_basestation.trust.tokens import TokenSet
 from uihlm_proto.bearer import TOKEN_VARIABLE, find_tokens
 from uihlm_proto.certificates import readable_by_others
 from uihlm_proto.errors import AccessError
+from uihlm_proto.token_set import TokenSet
 
 F = TypeVar("F", bound=Callable[..., Any])
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)

@@ -10,8 +10,8 @@ from fakes import FakeEngine, contextual
 from stations import opening, upload
 from uihlm_basestation.pool.replica import CallEndedError, Replica
 from uihlm_basestation.serving import Serving
-from uihlm_basestation.trust.tokens import TokenSet
 from uihlm_proto.bearer import Token
+from uihlm_proto.token_set import TokenSet
 from uihlm_proto.v1 import verification_pb2 as pb
 
 V = 12

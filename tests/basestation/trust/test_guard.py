@@ -11,8 +11,8 @@ from stations import RawClient, Stream, eventually, opening, standing, upload
 from uihlm_basestation.trust import guard
 from uihlm_basestation.trust.limits import Limits
 from uihlm_basestation.trust.settings import Trust
-from uihlm_basestation.trust.tokens import TokenSet
 from uihlm_proto.bearer import Token
+from uihlm_proto.token_set import TokenSet
 from uihlm_proto.v1 import verification_pb2 as pb
 
 V = 12
@@ -107,7 +107,7 @@ def test_tokens_are_compared_in_constant_time_all_of_them_each_time(monkeypatch)
         compared.append((a, b))
         return plain(a, b)
 
-    monkeypatch.setattr("uihlm_basestation.trust.tokens.hmac.compare_digest", counting)
+    monkeypatch.setattr("uihlm_proto.token_set.hmac.compare_digest", counting)
     names = {TOKENS.name_of([token.header]) for token in (GOOD, OTHER)}
     assert len(compared) == 4, "the first that fits must not end the search"
     assert all(len(a) == len(b) == 32 for a, b in compared)

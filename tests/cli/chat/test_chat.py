@@ -19,13 +19,13 @@ from click.testing import CliRunner, Result
 
 from fakes import FakeDrafter, FakeEngine, serving
 from uihlm_cli import assembly
-from uihlm_cli.chat.turn import Turn
 from uihlm_cli.device import main
 from uihlm_device.decode_settings import DecodeSettings
 from uihlm_device.decoder import Decoder
 from uihlm_device.rules.policies import PolicySettings, policy
 from uihlm_device.stream.client import Connection
 from uihlm_device.stream.contract import Contract
+from uihlm_device.turn import Turn
 from uihlm_evaluation.runs.configuration import ClockMode, RunConfig
 from uihlm_models.chat_format import ChatFormat
 from uihlm_models.sources import Kind, ModelSource

@@ -8,11 +8,11 @@ import fake_pair
 from certificates import Authority
 from stations import standing
 from uihlm_basestation.trust.settings import TlsFiles, Trust
-from uihlm_basestation.trust.tokens import TokenSet
 from uihlm_cli.device import main
 from uihlm_cli.options.access import access_of, access_options
 from uihlm_device.stream.access import PLAIN, Access
 from uihlm_proto.bearer import Token
+from uihlm_proto.token_set import TokenSet
 
 SECRET = "d3vice-s3cret-" * 3
 

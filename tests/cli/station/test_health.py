@@ -9,9 +9,9 @@ from certificates import Authority
 from fakes import FakeEngine, contextual
 from stations import standing
 from uihlm_basestation.trust.settings import TlsFiles, Trust
-from uihlm_basestation.trust.tokens import TokenSet
 from uihlm_cli.basestation import main
 from uihlm_proto.bearer import Token
+from uihlm_proto.token_set import TokenSet
 
 V = 12
 

@@ -8,7 +8,6 @@ import pytest
 from fakes import FakeEngine, contextual, vocabulary
 from stations import standing
 from uihlm_basestation.trust.settings import Trust
-from uihlm_basestation.trust.tokens import TokenSet
 from uihlm_device.stream.access import PLAIN, Access
 from uihlm_device.stream.client import Connection
 from uihlm_device.stream.contract import Contract
@@ -18,6 +17,7 @@ from uihlm_proto.codecs import codec
 from uihlm_proto.errors import AccessError, ExhaustedError, UihlmError, UnavailableError
 from uihlm_proto.randomness import session_key
 from uihlm_proto.sampling import Sampling
+from uihlm_proto.token_set import TokenSet
 
 V = 12
 CONTRACT = Contract(vocabulary(V), Sampling(), codec("dense32", V))

@@ -1,4 +1,4 @@
-"""The tokens that a base station takes: kept as digests, compared in constant time, every one each time."""
+"""The tokens that a server takes: kept as digests, compared in constant time, every one each time."""
 
 from __future__ import annotations
 
@@ -15,9 +15,16 @@ _NAME_DIGITS = 8
 class TokenSet:
     """Any one of these opens a call."""
 
-    def __init__(self, tokens: Sequence[Token]) -> None:
-        """Keep the digests alone."""
+    def __init__(
+        self,
+        tokens: Sequence[Token],
+        server: str = "this base station",
+        how: str = "give it with --token-file, or in the variable UIHLM_TOKEN",
+    ) -> None:
+        """Keep the digests alone; `server` and `how` stand in what a caller without a token is told."""
         self._digests = tuple({token.digest for token in tokens})
+        self._server = server
+        self._how = how
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -31,13 +38,11 @@ class TokenSet:
         """
         shown = shown_digest(metadata)
         if shown is None:
-            raise AccessError(
-                "this base station asks for a bearer token: give it with --token-file, or in the variable UIHLM_TOKEN"
-            )
+            raise AccessError(f"{self._server} asks for a bearer token: {self._how}")
         found = 0
         for digest in self._digests:
             # No early end: how long this takes says nothing of which token, or how much of one, was right.
             found |= hmac.compare_digest(digest, shown)
         if not found:
-            raise AccessError("this base station does not know the bearer token: ask whoever runs it for one")
+            raise AccessError(f"{self._server} does not know the bearer token: ask whoever runs it for one")
         return f"token {shown.hex()[:_NAME_DIGITS]}"
