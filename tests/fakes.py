@@ -19,7 +19,8 @@ from uihlm_basestation.server import Address
 from uihlm_device.conversation import Conversation
 from uihlm_device.decode_settings import DecodeSettings
 from uihlm_device.decoder import Decoder
-from uihlm_device.drafters.drafter import Record, Wants, check_branches
+from uihlm_device.drafters.drafter import check_branches
+from uihlm_device.record import Record, Wants
 from uihlm_device.rules.policies import PolicySettings, policy
 from uihlm_device.stream.client import Connection
 from uihlm_device.stream.contract import Contract

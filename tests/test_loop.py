@@ -21,7 +21,7 @@ from uihlm_basestation import session as basestation_session
 from uihlm_basestation.engines.engine import Work
 from uihlm_basestation.verification import draw_alone, verify_chain
 from uihlm_device.conversation import Conversation
-from uihlm_device.drafters.drafter import Wants
+from uihlm_device.record import Wants
 from uihlm_device.rules.importance import importance
 from uihlm_device.rules.policies import Evidence, Mode, Needs, PolicySettings
 from uihlm_device.rules.policies import policy as named

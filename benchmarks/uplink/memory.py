@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from uihlm_basestation.engines.engine import Engine, Float32Array, Work
-from uihlm_device.drafters.drafter import Drafter, Record, Wants
+from uihlm_device.drafters.drafter import Drafter
+from uihlm_device.record import Record, Wants
 
 _SESSION = 1_000_000
 

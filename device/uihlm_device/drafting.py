@@ -19,7 +19,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from uihlm_device.drafters.drafter import Drafter, Record, Wants
+from uihlm_device.drafters.drafter import Drafter
+from uihlm_device.record import Record, Wants
 from uihlm_device.rules.importance import Importance, Readout, importance
 from uihlm_device.rules.importance import wants as attention_wants
 from uihlm_device.rules.policies import Evidence, Needs, Policy

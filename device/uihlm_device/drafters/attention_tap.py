@@ -14,12 +14,10 @@ import ctypes
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from uihlm_device.record import Float32Array
 from uihlm_models.errors import ModelError
 from uihlm_models.llama_library import ggml_function
-
-Float32Array = npt.NDArray[np.float32]
 
 _FLOAT32 = 0
 _ROW_SUM_TOLERANCE = 1e-3

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from uihlm_device.drafters.drafter import Float32Array, check_branches
+from uihlm_device.drafters.drafter import check_branches
+from uihlm_device.record import Float32Array
 from uihlm_models.llama_pool import LlamaPool
 
 _TRUNK = 0

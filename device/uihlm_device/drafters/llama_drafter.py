@@ -8,11 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from uihlm_device.drafters.attention_tap import AttentionTap
-from uihlm_device.drafters.drafter import Record, Wants
 from uihlm_device.drafters.llama_branches import LlamaBranches
+from uihlm_device.record import Float32Array, Record, Wants
 from uihlm_models.errors import ModelError
 from uihlm_models.llama_pool import LlamaPool
 from uihlm_models.llama_runtime import KvType, LlamaRuntime, RuntimeSettings
@@ -20,8 +19,6 @@ from uihlm_models.tokenizer import LlamaTokenizer
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_proto.fingerprint import fingerprint
 from uihlm_proto.limits import MAX_DRAFTS
-
-Float32Array = npt.NDArray[np.float32]
 
 DEFAULT_MAX_CONTEXT = 2048
 

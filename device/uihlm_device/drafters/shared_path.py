@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from uihlm_device.drafters.drafter import Drafter, Record, Wants
+from uihlm_device.drafters.drafter import Drafter
+from uihlm_device.record import Record, Wants
 from uihlm_proto.errors import InvalidRequestError
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from uihlm_device.drafters.drafter import Float32Array, Record, Wants, check_branches
+from uihlm_device.drafters.drafter import check_branches
+from uihlm_device.record import Float32Array, Record, Wants
 from uihlm_models.errors import ModelError
 from uihlm_models.torch_runtime import AttentionKind, TorchModel
 from uihlm_models.torch_tree import keep_path, run_tree

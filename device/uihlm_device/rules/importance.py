@@ -18,11 +18,8 @@ import enum
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from uihlm_device.drafters.drafter import Wants
-
-Float32Array = npt.NDArray[np.float32]
+from uihlm_device.record import Float32Array, Wants
 
 
 class Readout(enum.Enum):

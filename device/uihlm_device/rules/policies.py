@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Protocol
 
-from uihlm_device.drafters.drafter import Float32Array
+from uihlm_device.record import Float32Array
 from uihlm_device.rules.predictor import LearnedFile
 from uihlm_proto.errors import InvalidRequestError
 

@@ -19,7 +19,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from uihlm_device.drafters.drafter import Float32Array
+from uihlm_device.record import Float32Array
 from uihlm_proto.errors import InvalidRequestError
 
 FORMAT = 1

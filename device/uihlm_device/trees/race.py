@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from uihlm_device.drafters.drafter import Float32Array
+from uihlm_device.record import Float32Array
 from uihlm_device.trees.chances import CANDIDATES, Chances
 from uihlm_device.trees.tree import Candidates, FloatArray, best_of
 from uihlm_proto.randomness import Role, exponentials

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from uihlm_device.drafters.drafter import Float32Array
+from uihlm_device.record import Float32Array
 from uihlm_device.rules.importance import Readout, preceding
 
 READOUTS = (Readout.HEADS, Readout.MEAN, Readout.MAX)

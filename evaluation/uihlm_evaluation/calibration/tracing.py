@@ -25,7 +25,8 @@ import numpy as np
 from uihlm_device.conversation import Conversation
 from uihlm_device.decode_settings import DecodeSettings
 from uihlm_device.decoder import Decoder
-from uihlm_device.drafters.drafter import Drafter, Float32Array, Record, Wants
+from uihlm_device.drafters.drafter import Drafter
+from uihlm_device.record import Float32Array, Record, Wants
 from uihlm_device.rules.policies import Evidence, Mode, Needs, Policy
 from uihlm_device.tokens import Origin, TokenRecord
 from uihlm_evaluation.calibration.layers import LayerStatistics, layer_statistics

@@ -10,8 +10,8 @@ import logging
 import numpy as np
 import pytest
 
-from uihlm_device.drafters.drafter import Wants
 from uihlm_device.drafters.llama_drafter import LlamaDrafter
+from uihlm_device.record import Wants
 from uihlm_models import bundled
 from uihlm_models.errors import ModelError
 from uihlm_models.llama_runtime import KvType

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fakes import FakeDrafter, contextual
-from uihlm_device.drafters.drafter import Wants
 from uihlm_device.drafters.shared_path import SharedPathDrafter
+from uihlm_device.record import Wants
 from uihlm_proto.errors import InvalidRequestError
 
 V = 16

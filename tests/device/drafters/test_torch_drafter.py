@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tiny_torch import CONTEXT, HEADS, LAYERS, TEMPLATE, VOCABULARY_SIZE, write_tiny_llama
-from uihlm_device.drafters.drafter import Wants
 from uihlm_device.drafters.torch_drafter import TorchDrafter
+from uihlm_device.record import Wants
 from uihlm_models.errors import ModelError
 from uihlm_models.torch_runtime import PREFILL_CHUNK, AttentionKind, TorchSettings, WeightType, load_torch
 from uihlm_models.torch_tokenizer import TorchTokenizer, byte_alphabet

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from uihlm_device.drafters.drafter import Wants
+from uihlm_device.record import Wants
 from uihlm_device.rules.importance import Readout, importance, preceding, wants
 
 HEADS, LENGTH = 4, 9

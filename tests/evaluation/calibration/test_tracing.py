@@ -8,7 +8,7 @@ import pytest
 from fakes import Bench, FakeDrafter, FakeEngine, contextual, mixed, serving
 from uihlm_device.decode_settings import DecodeSettings
 from uihlm_device.decoder import Decoder
-from uihlm_device.drafters.drafter import Wants
+from uihlm_device.record import Wants
 from uihlm_device.rules.uncertainty import Estimator, expected
 from uihlm_evaluation.calibration.layers import layer_statistics
 from uihlm_evaluation.calibration.trace import TraceError, TraceHeader, load_trace
