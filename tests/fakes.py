@@ -15,7 +15,6 @@ import numpy as np
 
 from uihlm_basestation.engines.engine import Work
 from uihlm_basestation.local import local_basestation as serving
-from uihlm_basestation.server import Address
 from uihlm_device.conversation import Conversation
 from uihlm_device.decode_settings import DecodeSettings
 from uihlm_device.decoder import Decoder
@@ -25,6 +24,7 @@ from uihlm_device.rules.policies import PolicySettings, policy
 from uihlm_device.stream.client import Connection
 from uihlm_device.stream.contract import Contract
 from uihlm_device.tokens import TokenRecord
+from uihlm_proto.addresses import Address
 from uihlm_proto.codecs import codec
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_proto.fingerprint import fingerprint

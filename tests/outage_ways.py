@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fakes import Bench, FakeDrafter, contextual, mixed
-from uihlm_basestation.server import Address
 from uihlm_device.conversation import Conversation
 from uihlm_device.outages.outage import OnOutage, Outage
 from uihlm_device.rules.policies import PolicySettings
 from uihlm_device.tokens import TokenRecord
+from uihlm_proto.addresses import Address
 from uihlm_proto.randomness import session_key
 
 V, STOP = 48, 3

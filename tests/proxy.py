@@ -10,7 +10,7 @@ import struct
 import threading
 import time
 
-from uihlm_basestation.server import Address
+from uihlm_proto.addresses import Address
 
 _CHUNK = 65536
 _HUNG_UP = {errno.ECONNRESET, errno.EPIPE, errno.EBADF, errno.ENOTCONN, errno.ESHUTDOWN}

@@ -24,7 +24,8 @@ import numpy as np
 from fakes import FakeEngine
 from outage_ways import V, Y
 from uihlm_basestation.engines.engine import Work
-from uihlm_basestation.server import Address, serve
+from uihlm_basestation.server import serve
+from uihlm_proto.addresses import Address
 
 FORWARD_S = 0.002
 

@@ -15,7 +15,8 @@ import numpy as np
 
 from fakes import FakeEngine, Logits
 from uihlm_basestation.engines.engine import Engine, Work
-from uihlm_basestation.server import Address, BaseStation
+from uihlm_basestation.server import BaseStation
+from uihlm_proto.addresses import Address
 from uihlm_proto.limits import PROTOCOL_VERSION
 from uihlm_proto.randomness import session_key
 from uihlm_proto.v1 import verification_pb2 as pb

@@ -10,9 +10,9 @@ import pytest
 from fakes import FakeEngine, serving
 from outage_ways import LOCAL, PROMPT, STOP, WAIT, WAYS, V, Way, Y, bench, said, start, write
 from proxy import Fault, Proxy
-from uihlm_basestation.server import Address
 from uihlm_device.outages.outage import OnOutage, Outage
 from uihlm_device.tokens import Origin
+from uihlm_proto.addresses import Address
 from uihlm_proto.errors import MismatchError, UnavailableError
 from uihlm_wireless.clock import EnforcedClock
 from uihlm_wireless.settings import LinkSettings

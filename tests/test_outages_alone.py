@@ -11,9 +11,9 @@ from fakes import FakeEngine, serving
 from outage_ways import KNOBS, LOCAL, WAYS, V, Way, Y, bench, start
 from proxy import Proxy
 from stations import GatedEngine, standing
-from uihlm_basestation.server import Address
 from uihlm_device.outages.outage import OnOutage, Outage
 from uihlm_device.tokens import Origin
+from uihlm_proto.addresses import Address
 from uihlm_wireless.clock import EnforcedClock
 
 

@@ -17,10 +17,10 @@ import pytest
 
 from fakes import Bench, FakeDrafter, FakeEngine, contextual, mixed, serving
 from uihlm_basestation.engines.engine import Work
-from uihlm_basestation.server import Address
 from uihlm_device.conversation import Conversation
 from uihlm_device.rules.policies import PolicySettings
 from uihlm_device.tokens import Origin, TokenRecord
+from uihlm_proto.addresses import Address
 from uihlm_proto.codecs import CODECS
 from uihlm_proto.randomness import session_key
 from uihlm_proto.sampling import Sampling

@@ -8,7 +8,8 @@ import threading
 from collections.abc import Iterator
 
 from uihlm_basestation.engines.engine import Engine
-from uihlm_basestation.server import Address, BaseStation
+from uihlm_basestation.server import BaseStation
+from uihlm_proto.addresses import Address
 from uihlm_proto.loops import new_event_loop
 
 

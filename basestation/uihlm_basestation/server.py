@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -20,23 +19,12 @@ from uihlm_basestation.servicer import VerificationServicer
 from uihlm_basestation.serving import DEFAULTS, Serving
 from uihlm_basestation.trust.guard import Guard
 from uihlm_basestation.trust.settings import PRIVATE, Trust
+from uihlm_proto.addresses import Address
 from uihlm_proto.errors import UnavailableError
 from uihlm_proto.limits import max_request_bytes, max_response_bytes
 from uihlm_proto.v1 import verification_pb2_grpc as pb_grpc
 
 SERVICE = "uihlm.v1.VerificationService"
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where a server listens."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
 
 
 class BaseStation:

@@ -20,9 +20,10 @@ from benchmarks.fuzz.growth import Holdings, grown
 from benchmarks.fuzz.neighbour import Neighbour
 from benchmarks.fuzz.others import play
 from benchmarks.fuzz.play import Tally, WrongAnswerError
-from uihlm_basestation.server import Address, BaseStation
+from uihlm_basestation.server import BaseStation
 from uihlm_basestation.trust.settings import Trust
 from uihlm_device.stream.access import Access
+from uihlm_proto.addresses import Address
 from uihlm_proto.bearer import Token
 from uihlm_proto.token_set import TokenSet
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from uihlm_basestation.engines.loading import EngineSettings, load_engine
-from uihlm_basestation.server import Address, serve
+from uihlm_basestation.server import serve
 from uihlm_cli.errors import reported
 from uihlm_cli.station import health, top
 from uihlm_cli.station.observing import observers, observing_options, voice
@@ -19,6 +19,7 @@ from uihlm_cli.station.sharing import serving, sharing_options
 from uihlm_cli.station.trust import trust_of, trust_options
 from uihlm_models.presets import Role
 from uihlm_models.sources import resolve
+from uihlm_proto.addresses import Address
 from uihlm_proto.loops import new_event_loop
 
 

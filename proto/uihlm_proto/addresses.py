@@ -1,15 +1,28 @@
-"""Whether an address is this machine's own: what never leaves it can be read by nobody on the way."""
+"""Where a server listens, and whether that is this machine's own: what never leaves it can be read by nobody on the way."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
+from dataclasses import dataclass
 
 from uihlm_proto.errors import AccessError
 
 # The schemes of gRPC's targets; what follows dns:// up to the next slash is a name server.
 _SCHEME = re.compile(r"^(?:dns:(?://[^/]*/)?|ipv4:|ipv6:)")
 _UNIX = ("unix:", "unix-abstract:")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a server listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
 
 
 def is_loopback(host: str) -> bool:

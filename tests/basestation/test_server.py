@@ -17,7 +17,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from fakes import Bench, FakeDrafter, FakeEngine, contextual, serving
 from stations import GatedEngine, RawClient, Station, eventually, opening, standing, upload
-from uihlm_basestation.server import SERVICE, Address, BaseStation
+from uihlm_basestation.server import SERVICE, BaseStation
+from uihlm_proto.addresses import Address
 from uihlm_proto.errors import UnavailableError
 from uihlm_proto.v1 import verification_pb2 as pb
 

@@ -21,12 +21,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from fakes import Bench, FakeDrafter, FakeEngine, contextual
 from uihlm_basestation.engines.loading import EngineSettings
-from uihlm_basestation.server import SERVICE, Address
+from uihlm_basestation.server import SERVICE
 from uihlm_basestation.serving import Serving
 from uihlm_cli import basestation
 from uihlm_device.conversation import Conversation
 from uihlm_models.errors import ModelError
 from uihlm_models.presets import Role
+from uihlm_proto.addresses import Address
 from uihlm_proto.errors import UnavailableError
 from uihlm_proto.randomness import session_key
 

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from typing import Any
 
 from uihlm_basestation.observing.telemetry import Ending, Forward, Round, RoundKind
-from uihlm_basestation.server import Address
+from uihlm_proto.addresses import Address
 from uihlm_proto.errors import UihlmError, UnavailableError
 
 PATH = "/metrics"

@@ -17,8 +17,8 @@ from typing import Any
 
 from uihlm_basestation.engines.engine import Engine
 from uihlm_basestation.pool.replica import Replica
-from uihlm_basestation.server import Address
 from uihlm_basestation.serving import Serving
+from uihlm_proto.addresses import Address
 from uihlm_proto.errors import InvalidRequestError, UihlmError, UnavailableError
 from uihlm_proto.token_set import TokenSet
 

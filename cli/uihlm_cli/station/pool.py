@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 import click
 
 from uihlm_basestation.engines.loading import EngineSettings
-from uihlm_basestation.server import Address
 from uihlm_basestation.serving import Serving
 from uihlm_basestation.trust.settings import Trust
+from uihlm_proto.addresses import Address
 from uihlm_proto.errors import AccessError
 
 F = TypeVar("F", bound=Callable[..., Any])

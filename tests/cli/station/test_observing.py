@@ -12,8 +12,8 @@ from click.testing import CliRunner
 
 from fakes import FakeEngine, contextual
 from uihlm_basestation.observing.telemetry import Ending, Round, RoundKind
-from uihlm_basestation.server import Address
 from uihlm_cli import basestation
+from uihlm_proto.addresses import Address
 
 V = 12
 

@@ -9,8 +9,8 @@ from uihlm_basestation.engines.loading import EngineSettings
 from uihlm_basestation.pool import ray_pool
 from uihlm_basestation.pool.ray_pool import PoolSettings, _check_room
 from uihlm_basestation.pool.replica import load_named
-from uihlm_basestation.server import Address
 from uihlm_cli import basestation
+from uihlm_proto.addresses import Address
 from uihlm_proto.errors import InvalidRequestError, UihlmError
 
 RAY = ("serve", "--engine-pool", "ray")

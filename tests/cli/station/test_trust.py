@@ -13,13 +13,13 @@ from click.testing import CliRunner
 
 from certificates import Authority
 from fakes import FakeEngine, contextual, vocabulary
-from uihlm_basestation.server import Address
 from uihlm_basestation.trust.limits import SERVED, Limits
 from uihlm_basestation.trust.settings import TlsFiles, Trust
 from uihlm_cli import basestation
 from uihlm_device.stream.access import Access
 from uihlm_device.stream.client import Connection
 from uihlm_device.stream.contract import Contract
+from uihlm_proto.addresses import Address
 from uihlm_proto.bearer import Token
 from uihlm_proto.codecs import codec
 from uihlm_proto.errors import AccessError
