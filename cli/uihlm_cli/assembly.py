@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from uihlm_device.decode_settings import DecodeSettings
@@ -19,7 +19,7 @@ from uihlm_device.stream.access import PLAIN, Access
 from uihlm_device.stream.client import Connection
 from uihlm_device.stream.contract import Contract
 from uihlm_device.stream.session import Stream
-from uihlm_evaluation.quality.agreement import Agreement
+from uihlm_evaluation.quality.agreement import Agreement, Likelihood
 from uihlm_evaluation.runs.configuration import ClockMode, RunConfig
 from uihlm_evaluation.runs.rows import Row
 from uihlm_models.chat_format import ChatFormat
@@ -56,7 +56,10 @@ class Device:
         clock, ledger: of its one link.
         decoder: makes a decoder for a policy by name, with the run's knobs or others.
         drafter_for: gives the drafter that can record what a policy needs.
-        assemble: makes a decoder from a drafter, a policy, settings and, if it is not the run's, a timing profile.
+        another_drafter: loads one more drafter, with a cache of its own, for a policy and so many threads.
+        assemble: makes a decoder from a drafter, a policy, settings and, if it is not the run's, a timing profile; `opened`
+            is then told of every stream.
+        score: the LLM's log-probability of target ids after context ids, on the connection that decoders opened.
         agreement: makes what asks the LLM's opinion of answers, on the connection that decoders opened; None without one.
     """
 
@@ -67,7 +70,9 @@ class Device:
     ledger: Ledger
     decoder: Callable[[str, PolicySettings, DecodeSettings], Decoder]
     drafter_for: Callable[[Policy], Drafter]
+    another_drafter: Callable[[Policy, int], Drafter]
     assemble: Callable[..., Decoder]
+    score: Likelihood
     agreement: Callable[[], Agreement | None] = lambda: None
 
 
@@ -139,7 +144,11 @@ def opened_device(
             return assemble(drafter_for(rule), rule, decode)
 
         def assemble(
-            drafter: Drafter, rule: Policy, decode: DecodeSettings, timing: TimingProfile = config.timing
+            drafter: Drafter,
+            rule: Policy,
+            decode: DecodeSettings,
+            timing: TimingProfile = config.timing,
+            opened: Callable[[Stream], None] = lambda stream: None,
         ) -> Decoder:
             uplink = codec(config.codec, vocabulary_size)
             contract = Contract(tokenizer_fingerprint, decode.sampling, uplink)
@@ -148,16 +157,20 @@ def opened_device(
                 connection()
 
             def connect() -> Stream:
-                return connection().session(contract)
+                stream = connection().session(contract)
+                opened(stream)
+                return stream
 
             return Decoder(drafter, uplink, rule, decode, clock, ledger, timing, connect)
+
+        def score(context_ids: Sequence[int], target_ids: Sequence[int]) -> list[float]:
+            contract = Contract(tokenizer_fingerprint, config.decode.sampling, codec(config.codec, vocabulary_size))
+            return connection().score(contract, context_ids, target_ids)
 
         def agreement() -> Agreement | None:
             # No LLM is loaded for its opinion alone.
             if not connection.cache_info().currsize:
                 return None
-            contract = Contract(tokenizer_fingerprint, config.decode.sampling, codec(config.codec, vocabulary_size))
-            score = functools.partial(connection().score, contract)
             if config.decode.outage is None:
                 return Agreement(score)
             # Answers may go on alone; the LLM's opinion of them has no stand-in, and is waited for.
@@ -165,7 +178,19 @@ def opened_device(
             return Agreement(lambda context_ids, target_ids: insist(lambda: score(context_ids, target_ids), rule))
 
         chat_format = ChatFormat(tokenizer)
-        yield Device(models, tokenizer, chat_format, clock, ledger, decoder, drafter_for, assemble, agreement)
+        yield Device(
+            models,
+            tokenizer,
+            chat_format,
+            clock,
+            ledger,
+            decoder,
+            drafter_for,
+            drafters.another,
+            assemble,
+            score,
+            agreement,
+        )
 
 
 @contextlib.contextmanager

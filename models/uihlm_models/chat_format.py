@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import datetime
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from uihlm_models.errors import ModelError
@@ -62,7 +63,18 @@ class ChatFormat:
             ModelError: if the template refuses (some know no system role).
         """
         messages = [] if system is None else [("system", system)]
-        return self._tokenizer.encode(self._render([*messages, ("user", user)]))
+        return self.conversation([*messages, ("user", user)])
+
+    def conversation(self, messages: Sequence[tuple[str, str]]) -> list[int]:
+        """Return the ids of a whole conversation that is known as text, up to where the next answer begins.
+
+        Args:
+            messages: role (system, user, assistant) and text of each.
+
+        Raises:
+            ModelError: if the template refuses (some want the roles in turns).
+        """
+        return self._tokenizer.encode(self._render(messages))
 
     def next_turn(self, user: str, stopped: bool) -> list[int]:
         """Return the ids to append after an answer, up to where the next one begins.
@@ -87,7 +99,7 @@ class ChatFormat:
         closes = [i for i, token in enumerate(ids) if token in self._tokenizer.stop_ids]
         return ids[closes[0] + 1 :] if closes else ids
 
-    def _render(self, messages: list[tuple[str, str]]) -> str:
+    def _render(self, messages: Sequence[tuple[str, str]]) -> str:
         try:
             text: str = self._template.render(
                 messages=[{"role": role, "content": content} for role, content in messages],

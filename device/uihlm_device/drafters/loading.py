@@ -17,7 +17,7 @@ from uihlm_models.sources import Kind, ModelSource
 from uihlm_models.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from uihlm_models.torch_runtime import TorchModel
+    from uihlm_models.pytorch.runtime import TorchModel
 
 # Of the depth: layer 22 of 26 for the bundled drafter, where the `heads` reading resembles the paper's rates.
 _DEFAULT_DEPTH = 0.85
@@ -52,6 +52,10 @@ class _Kind:
     attention: bool
     hidden: bool
 
+    @classmethod
+    def of(cls, policy: Policy) -> _Kind:
+        return cls(attention=Needs.IMPORTANCE in policy.needs, hidden=Needs.HIDDEN in policy.needs)
+
 
 class Drafters:
     """The drafters of one device, loaded when first asked for."""
@@ -74,7 +78,7 @@ class Drafters:
         """The model's tokenizer."""
         if self._tokenizer is None:
             if self._llama:
-                from uihlm_models.tokenizer import LlamaTokenizer
+                from uihlm_models.llama.tokenizer import LlamaTokenizer
 
                 self._tokenizer = LlamaTokenizer.from_file(self._source.path)
             else:
@@ -83,12 +87,19 @@ class Drafters:
 
     def for_policy(self, policy: Policy) -> Drafter:
         """Return a drafter that can record what the policy needs, and pays for nothing else."""
-        kind = _Kind(attention=Needs.IMPORTANCE in policy.needs, hidden=Needs.HIDDEN in policy.needs)
+        kind = _Kind.of(policy)
         if kind not in self._loaded:
-            self._loaded[kind] = self._load_llama(kind) if self._llama else self._load_torch(kind)
+            self._loaded[kind] = self._load(kind, self._settings.threads)
         return self._loaded[kind]
 
-    def _load_llama(self, kind: _Kind) -> Drafter:
+    def another(self, policy: Policy, threads: int) -> Drafter:
+        """Return one more such drafter, whose cache is its own, over the same weights; `threads` are llama.cpp's."""
+        return self._load(_Kind.of(policy), threads)
+
+    def _load(self, kind: _Kind, threads: int) -> Drafter:
+        return self._load_llama(kind, threads) if self._llama else self._load_torch(kind)
+
+    def _load_llama(self, kind: _Kind, threads: int) -> Drafter:
         from uihlm_device.drafters.llama_drafter import LlamaDrafter
 
         settings = self._settings
@@ -98,7 +109,7 @@ class Drafters:
             attention_matrix=kind.attention and settings.readout is Readout.MATRIX,
             hidden=kind.hidden,
             max_context=settings.max_context,
-            n_threads=settings.threads,
+            n_threads=threads,
         )
         if kind.attention:
             # The depth is known only now that the file is read.
@@ -116,7 +127,7 @@ class Drafters:
         )
 
     def _torch_model(self, eager: bool) -> TorchModel:
-        from uihlm_models.torch_runtime import AttentionKind, TorchSettings, load_torch
+        from uihlm_models.pytorch.runtime import AttentionKind, TorchSettings, load_torch
 
         if eager not in self._torch:
             kind = AttentionKind.EAGER if eager else AttentionKind.SDPA

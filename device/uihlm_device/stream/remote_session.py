@@ -38,6 +38,7 @@ class RemoteSession:
         self._lock = threading.Lock()
         self._reader: Future[None] | None = None
         self._open_round = 0
+        self._abandoned = False
         self.max_context: int | None = None
         # Rounds that may have many verdicts.
         self._generating: set[int] = set()
@@ -64,6 +65,8 @@ class RemoteSession:
         )
         self._channel.post(self._requests, pb.VerifyRequest(open=request))
         self._reader = self._channel.spawn(self._read())
+        if self._abandoned:
+            self._reader.cancel()
         return self._open_round
 
     @property
@@ -137,6 +140,12 @@ class RemoteSession:
         if self._reader is not None and not self._channel.closed:
             self._reader.cancel()
             self.close()
+
+    def abandon(self) -> None:
+        """End the stream from another thread: whoever waits for an answer gets UnavailableError, and closes it as ever."""
+        self._abandoned = True
+        if (reader := self._reader) is not None:
+            reader.cancel()
 
     def _expect(self, round_number: int | None = None, answers: int = 1) -> int:
         round_number = next(self._channel.rounds) if round_number is None else round_number

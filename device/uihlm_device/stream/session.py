@@ -142,3 +142,6 @@ class Stream(Session, Protocol):
 
     def hang_up(self, dead: bool = False) -> None:
         """Drop the stream at once; where the link seems `dead`, what is opened next takes another one."""
+
+    def abandon(self) -> None:
+        """End the stream from another thread; its own then finds it failed, and closes it."""

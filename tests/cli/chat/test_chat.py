@@ -127,7 +127,7 @@ class Bench:
                 return Decoder(self.drafter, uplink, rule, decode, clock, ledger, timing, connect)
 
             none = pytest.fail  # chat makes no decoder of its own
-            yield assembly.Device(models, tokenizer, ChatFormat(tokenizer), clock, ledger, decoder, none, none)
+            yield assembly.Device(models, tokenizer, ChatFormat(tokenizer), clock, ledger, decoder, *[none] * 4)
 
     def _llm(self, head: str) -> str:
         return (self.llm_says or self.drafter_says)(head)
