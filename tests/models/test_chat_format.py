@@ -5,7 +5,7 @@ import pytest
 from uihlm_models import bundled
 from uihlm_models.chat_format import ChatFormat
 from uihlm_models.errors import ModelError
-from uihlm_models.tokenizer import LlamaTokenizer
+from uihlm_models.llama.tokenizer import LlamaTokenizer
 
 LLAMA_2 = (
     "{% for m in messages %}{% if m['role'] == 'user' %}{{ bos_token + '[INST] ' + m['content'] + ' [/INST]' }}"

@@ -6,7 +6,7 @@ import pytest
 from uihlm_models import bundled
 from uihlm_models.errors import ModelError
 from uihlm_models.gguf_types import rewritten
-from uihlm_models.llama_runtime import LlamaRuntime, RuntimeSettings
+from uihlm_models.llama.runtime import LlamaRuntime, RuntimeSettings
 
 IDS = [504, 1129, 314, 260, 2240, 28, 284, 357]
 

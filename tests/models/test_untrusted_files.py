@@ -9,10 +9,11 @@ import pytest
 
 from uihlm_device.rules.predictor import Predictor, PredictorError
 from uihlm_evaluation.calibration.trace import TraceError, load_trace
-from uihlm_models import sources, torch_files
+from uihlm_models import sources
 from uihlm_models.chat_format import ChatFormat
 from uihlm_models.errors import ModelError
 from uihlm_models.presets import Role
+from uihlm_models.pytorch import files as torch_files
 
 
 class Exploit:

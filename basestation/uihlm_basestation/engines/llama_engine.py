@@ -19,9 +19,9 @@ from uihlm_basestation.engines.llama_trees import TreeCaches
 from uihlm_basestation.engines.slots import Slots
 from uihlm_models.errors import ModelError
 from uihlm_models.kv_memory import KvShape, caches_within
-from uihlm_models.llama_pool import MAX_SEQUENCES, LlamaPool
-from uihlm_models.llama_runtime import KvType, LlamaRuntime, RuntimeSettings
-from uihlm_models.tokenizer import LlamaTokenizer
+from uihlm_models.llama.pool import MAX_SEQUENCES, LlamaPool
+from uihlm_models.llama.runtime import KvType, LlamaRuntime, RuntimeSettings
+from uihlm_models.llama.tokenizer import LlamaTokenizer
 from uihlm_proto.fingerprint import fingerprint
 
 DEFAULT_MAX_SESSIONS = 4

@@ -19,7 +19,7 @@ from uihlm_basestation.engines.engine import Float32Array, Work
 from uihlm_basestation.engines.histories import Histories
 from uihlm_basestation.engines.slots import Slots
 from uihlm_basestation.engines.trees import branches, depths
-from uihlm_models.llama_pool import MAX_SEQUENCES, LlamaPool
+from uihlm_models.llama.pool import MAX_SEQUENCES, LlamaPool
 
 # Each slot takes a sequence from the leaves.
 MAX_SLOTS = 64

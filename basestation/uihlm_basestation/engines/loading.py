@@ -61,7 +61,7 @@ def load_engine(source: ModelSource, settings: EngineSettings = EngineSettings()
             gpu_layers=settings.gpu_layers,
         )
     from uihlm_basestation.engines.torch_engine import TorchEngine
-    from uihlm_models.torch_runtime import TorchSettings, WeightType, load_torch
+    from uihlm_models.pytorch.runtime import TorchSettings, WeightType, load_torch
 
     if settings.weight_type not in {kind.value for kind in WeightType}:
         raise ModelError(f"Torch has no weights of type {settings.weight_type}: take float32, bfloat16 or float16")

@@ -13,8 +13,8 @@ from uihlm_basestation.engines.histories import Histories
 from uihlm_basestation.engines.slots import Slots
 from uihlm_models.errors import ModelError
 from uihlm_models.kv_memory import caches_within
-from uihlm_models.torch_runtime import TorchModel
-from uihlm_models.torch_slots import SlotRun, TorchSlots
+from uihlm_models.pytorch.runtime import TorchModel
+from uihlm_models.pytorch.slots import SlotRun, TorchSlots
 from uihlm_proto.fingerprint import fingerprint
 from uihlm_proto.limits import MAX_DRAFTS
 

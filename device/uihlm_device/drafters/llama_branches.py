@@ -14,7 +14,7 @@ import numpy as np
 
 from uihlm_device.drafters.drafter import check_branches
 from uihlm_device.record import Float32Array
-from uihlm_models.llama_pool import LlamaPool
+from uihlm_models.llama.pool import LlamaPool
 
 _TRUNK = 0
 

@@ -13,9 +13,9 @@ from uihlm_device.drafters.attention_tap import AttentionTap
 from uihlm_device.drafters.llama_branches import LlamaBranches
 from uihlm_device.record import Float32Array, Record, Wants
 from uihlm_models.errors import ModelError
-from uihlm_models.llama_pool import LlamaPool
-from uihlm_models.llama_runtime import KvType, LlamaRuntime, RuntimeSettings
-from uihlm_models.tokenizer import LlamaTokenizer
+from uihlm_models.llama.pool import LlamaPool
+from uihlm_models.llama.runtime import KvType, LlamaRuntime, RuntimeSettings
+from uihlm_models.llama.tokenizer import LlamaTokenizer
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_proto.fingerprint import fingerprint
 from uihlm_proto.limits import MAX_DRAFTS

@@ -12,8 +12,8 @@ import numpy as np
 from uihlm_device.drafters.drafter import check_branches
 from uihlm_device.record import Float32Array, Record, Wants
 from uihlm_models.errors import ModelError
-from uihlm_models.torch_runtime import AttentionKind, TorchModel
-from uihlm_models.torch_tree import keep_path, run_tree
+from uihlm_models.pytorch.runtime import AttentionKind, TorchModel
+from uihlm_models.pytorch.tree import keep_path, run_tree
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_proto.fingerprint import fingerprint
 

@@ -29,7 +29,7 @@ def llama() -> Engine:
 
 def torch_float32() -> Engine:
     from uihlm_basestation.engines.torch_engine import TorchEngine
-    from uihlm_models.torch_runtime import TorchSettings, WeightType, load_torch
+    from uihlm_models.pytorch.runtime import TorchSettings, WeightType, load_torch
 
     model = load_torch(bundled.llm_path(), TorchSettings(WeightType.FLOAT32, device_map="cpu"))
     return TorchEngine(model, max_sessions=SESSIONS + 1, max_context=256)

@@ -10,7 +10,7 @@ from uihlm_basestation.engines.engine import Work
 from uihlm_basestation.engines.torch_engine import TorchEngine
 from uihlm_models import bundled
 from uihlm_models.errors import ModelError
-from uihlm_models.torch_runtime import TorchSettings, WeightType, load_torch
+from uihlm_models.pytorch.runtime import TorchSettings, WeightType, load_torch
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_proto.limits import MAX_DRAFTS
 

@@ -11,7 +11,7 @@ from uihlm_basestation.engines.engine import Work
 from uihlm_basestation.engines.llama_engine import LlamaEngine
 from uihlm_models import bundled
 from uihlm_models.errors import ModelError
-from uihlm_models.llama_runtime import KvType
+from uihlm_models.llama.runtime import KvType
 from uihlm_proto.errors import InvalidRequestError
 
 pytestmark = pytest.mark.slow

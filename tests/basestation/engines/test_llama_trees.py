@@ -16,7 +16,7 @@ from uihlm_basestation.engines.llama_engine import LlamaEngine
 from uihlm_basestation.engines.trees import branches
 from uihlm_models import bundled
 from uihlm_models.errors import ModelError
-from uihlm_models.llama_pool import LlamaPool
+from uihlm_models.llama.pool import LlamaPool
 from uihlm_proto.errors import InvalidRequestError
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,7 @@ from tiny_torch import CONTEXT, VOCABULARY_SIZE, write_tiny_llama
 from uihlm_basestation.engines.engine import Work
 from uihlm_basestation.engines.torch_engine import TorchEngine
 from uihlm_models.errors import ModelError
-from uihlm_models.torch_runtime import PREFILL_CHUNK, TorchSettings, WeightType, load_torch
+from uihlm_models.pytorch.runtime import PREFILL_CHUNK, TorchSettings, WeightType, load_torch
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_proto.fingerprint import fingerprint
 

@@ -10,7 +10,7 @@ from tiny_torch import VOCABULARY_SIZE, write_tiny_llama
 from uihlm_basestation.engines.engine import Work
 from uihlm_basestation.engines.torch_engine import TorchEngine
 from uihlm_basestation.engines.trees import branches
-from uihlm_models.torch_runtime import PREFILL_CHUNK, AttentionKind, TorchSettings, WeightType, load_torch
+from uihlm_models.pytorch.runtime import PREFILL_CHUNK, AttentionKind, TorchSettings, WeightType, load_torch
 from uihlm_proto.errors import InvalidRequestError
 
 CPU = TorchSettings(WeightType.FLOAT32, device_map="cpu")

@@ -13,7 +13,7 @@ from uihlm_device.drafters.llama_drafter import LlamaDrafter
 from uihlm_device.drafters.torch_drafter import TorchDrafter
 from uihlm_models import bundled
 from uihlm_models.errors import ModelError
-from uihlm_models.torch_runtime import AttentionKind, TorchSettings, WeightType, load_torch
+from uihlm_models.pytorch.runtime import AttentionKind, TorchSettings, WeightType, load_torch
 from uihlm_proto.errors import InvalidRequestError
 
 # How far apart two batchings of the same ids may be, and how far another id in the branch always is, as total variation.

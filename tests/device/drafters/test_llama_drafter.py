@@ -14,7 +14,7 @@ from uihlm_device.drafters.llama_drafter import LlamaDrafter
 from uihlm_device.record import Wants
 from uihlm_models import bundled
 from uihlm_models.errors import ModelError
-from uihlm_models.llama_runtime import KvType
+from uihlm_models.llama.runtime import KvType
 from uihlm_proto.errors import InvalidRequestError
 
 pytestmark = pytest.mark.slow

@@ -9,8 +9,8 @@ from tiny_torch import CONTEXT, HEADS, LAYERS, TEMPLATE, VOCABULARY_SIZE, write_
 from uihlm_device.drafters.torch_drafter import TorchDrafter
 from uihlm_device.record import Wants
 from uihlm_models.errors import ModelError
-from uihlm_models.torch_runtime import PREFILL_CHUNK, AttentionKind, TorchSettings, WeightType, load_torch
-from uihlm_models.torch_tokenizer import TorchTokenizer, byte_alphabet
+from uihlm_models.pytorch.runtime import PREFILL_CHUNK, AttentionKind, TorchSettings, WeightType, load_torch
+from uihlm_models.pytorch.tokenizer import TorchTokenizer, byte_alphabet
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_proto.fingerprint import fingerprint
 
@@ -329,7 +329,7 @@ def bundled():
 @pytest.fixture(scope="module")
 def llama():
     from uihlm_models.bundled import llm_path
-    from uihlm_models.llama_runtime import LlamaRuntime, RuntimeSettings
+    from uihlm_models.llama.runtime import LlamaRuntime, RuntimeSettings
 
     with LlamaRuntime(llm_path(), RuntimeSettings(n_ctx=256)) as runtime:
         yield runtime
@@ -387,7 +387,7 @@ def write_unpacked(source, path):
 @pytest.mark.slow
 def test_torch_and_llama_cpp_agree_on_the_next_token(bundled, llama, tmp_path):
     from uihlm_models.bundled import llm_path
-    from uihlm_models.llama_runtime import LlamaRuntime, RuntimeSettings
+    from uihlm_models.llama.runtime import LlamaRuntime, RuntimeSettings
 
     ids = bundled.tokenizer.encode(SENTENCE)
     count = len(ids)

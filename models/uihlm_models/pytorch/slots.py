@@ -20,8 +20,8 @@ from transformers import Cache
 from transformers.cache_utils import DynamicLayer
 
 from uihlm_models.errors import ModelError
-from uihlm_models.torch_runtime import PREFILL_CHUNK, Float32Array, TorchModel
-from uihlm_models.torch_tree import ancestry, masks, run_tree
+from uihlm_models.pytorch.runtime import PREFILL_CHUNK, Float32Array, TorchModel
+from uihlm_models.pytorch.tree import ancestry, masks, run_tree
 
 # Positions by which rows grow at least.
 _GROWTH = 256
@@ -35,7 +35,7 @@ class SlotRun:
         slot: the row.
         ids: to run after what it holds, at least one.
         rows: how many rows of logits to return, of the last ids.
-        parents: makes the last `len(parents)` of the ids a tree (torch_tree.py) after those before; None is a chain.
+        parents: makes the last `len(parents)` of the ids a tree (tree.py) after those before; None is a chain.
     """
 
     slot: int

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tiny_torch import VOCABULARY_SIZE, write_tiny_llama
-from uihlm_models.torch_runtime import TorchSettings, WeightType, load_torch
-from uihlm_models.torch_slots import SlotRun, TorchSlots
+from uihlm_models.pytorch.runtime import TorchSettings, WeightType, load_torch
+from uihlm_models.pytorch.slots import SlotRun, TorchSlots
 
 CPU = TorchSettings(WeightType.FLOAT32, device_map="cpu")
 TOLERANCE = 1e-4

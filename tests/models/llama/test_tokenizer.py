@@ -4,7 +4,7 @@ import pytest
 
 from uihlm_models import bundled
 from uihlm_models.errors import ModelError
-from uihlm_models.tokenizer import LlamaTokenizer
+from uihlm_models.llama.tokenizer import LlamaTokenizer
 from uihlm_proto.fingerprint import fingerprint
 
 pytestmark = pytest.mark.slow

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from uihlm_models.errors import ModelError
-from uihlm_models.torch_runtime import PREFILL_CHUNK, Float32Array, TorchModel
+from uihlm_models.pytorch.runtime import PREFILL_CHUNK, Float32Array, TorchModel
 
 
 def run_tree(

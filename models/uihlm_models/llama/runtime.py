@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from uihlm_models.errors import ModelError
-from uihlm_models.llama_library import default_threads, forget_errors, library, load_model, recent_errors
-from uihlm_models.tokenizer import LlamaTokenizer
+from uihlm_models.llama.library import default_threads, forget_errors, library, load_model, recent_errors
+from uihlm_models.llama.tokenizer import LlamaTokenizer
 
 Float32Array = npt.NDArray[np.float32]
 

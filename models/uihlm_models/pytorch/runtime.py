@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from uihlm_models.errors import ModelError
-from uihlm_models.torch_files import first_line, locate
-from uihlm_models.torch_tokenizer import TorchTokenizer
+from uihlm_models.pytorch.files import first_line, locate
+from uihlm_models.pytorch.tokenizer import TorchTokenizer
 
 Float32Array = npt.NDArray[np.float32]
 

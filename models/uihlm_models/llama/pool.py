@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from uihlm_models.errors import ModelError
-from uihlm_models.llama_runtime import LlamaRuntime, RuntimeSettings, new_context
+from uihlm_models.llama.runtime import LlamaRuntime, RuntimeSettings, new_context
 
 # Sequences that llama.cpp tells apart in one context (LLAMA_MAX_SEQ), and the least batch that many need.
 MAX_SEQUENCES = 256
