@@ -1,0 +1,71 @@
+"""Drafts in flight: how long it is from one correction to the next.
+
+    correction │ draft 1 · draft 2 · …          each is sent at once; the oldest verdict lands between two drafts, or is
+               └ upload 1 → verdict 1, upload 2 → verdict 2, …          waited for where the window is full
+
+A correction at verdict k drops all that came after it, and everything begins anew: k tokens in S_k seconds. Drafts stand with
+probability α each, so with K the longest stretch looked at
+
+    P(k) = α^(k−1)·(1 − α) for k < K, α^(K−1) for k = K         seconds a token = Σ P(k)·S_k ÷ Σ P(k)·k
+
+S_k is what the rules of the link (uihlm_wireless/link.py) and of the loop (uihlm_device/decoder.py) make of it; nothing in it
+is random. Uploads that a correction overtook cost airtime, and no forward: the base station knows them to be stale.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+# Stretches rarer than this are cut.
+_RARE = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class FlightTimes:
+    """Seconds of the parts of a round: a draft, an uplink grant, the air, the round trip, a forward, the downlink."""
+
+    draft_s: float
+    grant_s: float
+    airtime_s: float
+    rtt_s: float
+    forward_s: float
+    downlink_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Means from one correction to the next: tokens, seconds, and drafts made (each of them was sent)."""
+
+    tokens: float
+    seconds: float
+    drafts: float
+
+
+def stretch(acceptance: float, window: int, times: FlightTimes, longest: int) -> Stretch:
+    """Return the means of a stretch with `window` uploads in flight; no stretch is longer than an answer."""
+    now = uplink_free = basestation_free = downlink_free = 0.0
+    verdicts: deque[float] = deque()
+    drafts = landed = 0
+    tokens = seconds = made = 0.0
+    reached = 1.0
+    while landed < longest and reached > _RARE:
+        if verdicts and (len(verdicts) >= window or now >= verdicts[0]):
+            now = max(now, verdicts.popleft())
+            landed += 1
+            last = landed == longest or reached * acceptance <= _RARE
+            ends = reached * (1.0 if last else 1.0 - acceptance)
+            tokens += ends * landed
+            seconds += ends * now
+            made += ends * drafts
+            reached -= ends
+        else:
+            now += times.draft_s
+            drafts += 1
+            # The grant is asked for only where the link is idle.
+            uplink_free = (uplink_free if uplink_free > now else now + times.grant_s) + times.airtime_s
+            arrival = uplink_free + times.rtt_s / 2
+            basestation_free = max(arrival, basestation_free) + times.forward_s
+            downlink_free = max(basestation_free, downlink_free) + times.downlink_s
+            verdicts.append(downlink_free + times.rtt_s / 2)
+    return Stretch(tokens, seconds, made)
