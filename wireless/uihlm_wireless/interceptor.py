@@ -121,9 +121,12 @@ class _Stream:
                 arrived_at = self._arrive(response)
                 await self._hold_until(arrived_at)
                 yield response
-        except (grpc.aio.AioRpcError, asyncio.CancelledError):
+        except (grpc.aio.AioRpcError, asyncio.CancelledError) as end:
             task = asyncio.current_task()
-            if self._error is None or (task is not None and task.cancelling()):
+            leaves = self._error is None or (task is not None and task.cancelling())
+            if self._session is not None and (isinstance(end, grpc.aio.AioRpcError) or not leaves):
+                self._link.broke_off(self._session)
+            if leaves or self._error is None:
                 raise
             raise self._error from None
         finally:

@@ -12,7 +12,8 @@ forward starts where the last one ended. Other sessions' load on the base statio
 an enforced clock the reported queue time delays the forward.
 
 The bill is computed from the same model but never from a measured time: in a loop that waits for each verdict it is the
-same under every clock, although the instants differ with the compute in between.
+same under every clock, although the instants differ with the compute in between. A trace is the exception: what it carries
+depends on when a message begins, so there the bill repeats only where compute times are fixed.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ import math
 from uihlm_proto.errors import ProtocolError
 from uihlm_wireless.clock import Clock
 from uihlm_wireless.ledger import RoundBill
-from uihlm_wireless.settings import LinkSettings
+from uihlm_wireless.settings import LinkSettings, Uplink
 from uihlm_wireless.timing import MEASURED, TimingProfile
+from uihlm_wireless.trace import Replay
 
 
 class Link:
@@ -41,12 +43,16 @@ class Link:
         self.timing = timing
         self._uplink_free_at = 0.0
         self._downlink_free_at = 0.0
+        # By session key: the traces of streams that broke off.
+        self._broken_off: dict[bytes, Replay] = {}
 
     def open(self, round: int, now: float, wire_bytes: int, session_key: bytes) -> Session:
         """Send an Open of `wire_bytes` at `now` and return its session; `session.request_bill` is what sending cost."""
         bit = self.settings.uplink_bit(0, wire_bytes)
-        airtime_s = self.settings.uplink_airtime_s(bit, session_key, message=0)
-        left_at, wait_s = self._occupy_uplink(now, 0.0, airtime_s)
+        # A stream that is opened again after it broke off finds its trace further on.
+        uplink = self._broken_off.get(session_key) or self.settings.uplink(session_key, now)
+        left_at, wait_s, airtime_s = self._occupy_uplink(now, 0.0, uplink, bit)
+        self._broken_off.pop(session_key, None)
         bill = RoundBill(
             round,
             uplink_wire_bytes=wire_bytes,
@@ -55,17 +61,24 @@ class Link:
             rtt_s=self.settings.rtt_s,
             link_s=wait_s + airtime_s + self.settings.rtt_s,
         )
-        return Session(self, session_key, round, left_at, bill)
+        return Session(self, session_key, round, left_at, bill, uplink)
 
-    def _occupy_uplink(self, ready_at: float, grant_s: float, airtime_s: float) -> tuple[float, float]:
-        """Take the uplink for one message; return when its last bit leaves, and how long it waited for earlier ones.
+    def broke_off(self, session: Session) -> None:
+        """Say that a session's stream was lost: opened again under its key, it does not begin its trace anew."""
+        if isinstance(session._uplink, Replay):
+            self._broken_off[session._key] = session._uplink
 
-        The grant is asked for only where the link is idle: a message that queues rides on the report of the last.
+    def _occupy_uplink(self, ready_at: float, grant_s: float, uplink: Uplink, bit: int) -> tuple[float, float, float]:
+        """Take the uplink for one message of so many bits.
+
+        Returns when its last bit leaves, how long it waited for earlier ones, and its airtime. The grant is asked for only
+        where the link is idle: a message that queues rides on the report of the last.
         """
         wait_s = max(0.0, self._uplink_free_at - ready_at)
-        left_at = ready_at + wait_s + (0.0 if wait_s > 0.0 else grant_s) + airtime_s
-        self._uplink_free_at = left_at
-        return left_at, wait_s
+        begins_at = self._uplink_free_at if wait_s > 0.0 else ready_at + grant_s
+        airtime_s = uplink.airtime_s(bit, begins_at)
+        self._uplink_free_at = begins_at + airtime_s
+        return self._uplink_free_at, wait_s, airtime_s
 
     def _occupy_downlink(self, ready_at: float, airtime_s: float) -> float:
         """Take the downlink for one answer; return when its last bit leaves."""
@@ -80,14 +93,16 @@ class Session:
         request_bill: what the latest request cost to send.
     """
 
-    def __init__(self, link: Link, session_key: bytes, round: int, left_at: float, bill: RoundBill) -> None:
+    def __init__(
+        self, link: Link, session_key: bytes, round: int, left_at: float, bill: RoundBill, uplink: Uplink
+    ) -> None:
         self.request_bill = bill
+        self._uplink = uplink
         self._link = link
         self._key = session_key
         self._round_trip_done_at = left_at + link.settings.rtt_s
         self._arrival_at = {round: left_at + link.settings.rtt_s / 2}
         self._basestation_free_at = self._arrival_at[round]
-        self._messages = 1
 
     def arrival_at(self, round: int) -> float:
         """Return when the request of `round` reaches the base station."""
@@ -98,10 +113,11 @@ class Session:
     def upload(self, round: int, now: float, model_bit: int, payload_bit: int, wire_bytes: int) -> float:
         """Send an upload handed over at `now`; return when it reaches the base station."""
         settings = self._link.settings
-        airtime_s = settings.uplink_airtime_s(settings.uplink_bit(model_bit, wire_bytes), self._key, self._messages)
-        self._messages += 1
-        left_at, wait_s = self._link._occupy_uplink(
-            max(now, self._round_trip_done_at), settings.grant_delay_s, airtime_s
+        left_at, wait_s, airtime_s = self._link._occupy_uplink(
+            max(now, self._round_trip_done_at),
+            settings.grant_delay_s,
+            self._uplink,
+            settings.uplink_bit(model_bit, wire_bytes),
         )
         grant_s = 0.0 if wait_s > 0.0 else settings.grant_delay_s
         self._arrival_at[round] = left_at + settings.rtt_s / 2

@@ -5,13 +5,23 @@ from __future__ import annotations
 import enum
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_wireless import fading
 from uihlm_wireless.channel import RadioLink
 from uihlm_wireless.fading import FadingMode
+from uihlm_wireless.trace import NS, Replay, start_ns
+from uihlm_wireless.trace_file import LinkTrace
 
 _PAPER_RADIO = RadioLink()
+
+
+class Uplink(Protocol):
+    """What one session's messages take on the air, in the order in which they are sent."""
+
+    def airtime_s(self, bit: int, begins_at: float) -> float:
+        """Return the seconds that the next message of `bit` bits takes, begun at a time on the link's clock."""
 
 
 class AirtimeBasis(enum.Enum):
@@ -28,7 +38,8 @@ class LinkSettings:
     Attributes:
         radio: the uplink; None is no radio at all: zero airtime.
         fading: how the uplink's gain varies.
-        fading_seed: seed of the gains, apart from the seed of the tokens.
+        fading_seed: seed of the gains, and of the place in a looped trace where an answer starts; apart from the seed of the
+            tokens.
         coherence_s: slot of `slotted` fading.
         outage_rate_bit_s: the slowest rate `block` fading sends at; None is the rate that the gain falls below once in
             ten.
@@ -38,6 +49,7 @@ class LinkSettings:
         devices: devices of the cell that share W evenly (both directions).
         airtime: what the uplink's airtime follows; the downlink's follows the wire.
         b_prob: bits billed a probability; None is what the codec sends.
+        trace: what the uplink carried, replayed; then `radio` says transmit power alone, and there is no other fading.
 
     Raises:
         InvalidRequestError: for a value outside its range.
@@ -54,6 +66,7 @@ class LinkSettings:
     devices: int = 1
     airtime: AirtimeBasis = AirtimeBasis.MODEL
     b_prob: int | None = None
+    trace: LinkTrace | None = None
 
     def __post_init__(self) -> None:
         if not -(2**63) <= self.fading_seed < 2**63:
@@ -65,13 +78,17 @@ class LinkSettings:
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0.0):
                 raise InvalidRequestError(f"{name} must be a finite number of seconds of at least 0, got {value}")
+        if self.trace is not None and self.fading is not FadingMode.NONE:
+            raise InvalidRequestError(
+                f"a trace holds its own fading, got fading {self.fading.value} beside {self.trace.path}: leave one out"
+            )
         if self.devices < 1:
             raise InvalidRequestError(f"devices must be at least 1, got {self.devices}")
         if self.b_prob is not None and self.b_prob < 1:
             raise InvalidRequestError(f"b_prob must be at least 1 bit, or None for the codec's own, got {self.b_prob}")
 
     def uplink_airtime_s(self, bit: int, session_key: bytes, message: int) -> float:
-        """Return the seconds that `bit` bits of the session's `message`-th message occupy the uplink.
+        """Return the seconds that `bit` bits of the session's `message`-th message occupy an uplink that is no trace.
 
         Args:
             bit: the bits that `airtime` names.
@@ -89,6 +106,24 @@ class LinkSettings:
             outage_rate_bit_s=self.outage_rate_bit_s,
         )
 
+    def uplink(self, session_key: bytes, opened_at: float) -> Uplink:
+        """Return the uplink as a session meets it whose Open, its message 0, is handed over at `opened_at`.
+
+        Raises:
+            TraceError: if the trace's file is gone or has changed.
+        """
+        if self.trace is None:
+            return _Modelled(self, session_key)
+        trace = self.trace.load()
+        start = start_ns(trace, self.trace.end, self.fading_seed, session_key)
+        return Replay(trace, self.trace.end, start, opened_at, self.devices)
+
+    def trace_start_s(self, session_key: bytes) -> float | None:
+        """Return where in the trace a session starts, seconds; None without a trace."""
+        if self.trace is None:
+            return None
+        return start_ns(self.trace.load(), self.trace.end, self.fading_seed, session_key) / NS
+
     def downlink_airtime_s(self, bit: int) -> float:
         """Return the seconds that `bit` bits occupy the downlink."""
         return 0.0 if self.downlink is None else self.downlink.shared_by(self.devices).uplink_time_s(bit)
@@ -96,6 +131,21 @@ class LinkSettings:
     def uplink_bit(self, model_bit: int, wire_bytes: int) -> int:
         """Return the bits that the uplink's airtime follows."""
         return model_bit if self.airtime is AirtimeBasis.MODEL else 8 * wire_bytes
+
+
+class _Modelled:
+    """An uplink whose rate follows from its radio, and from the message's number: never from a clock."""
+
+    def __init__(self, settings: LinkSettings, session_key: bytes) -> None:
+        self._settings = settings
+        self._key = session_key
+        self._messages = 0
+
+    def airtime_s(self, bit: int, begins_at: float) -> float:
+        """Return the seconds that the next message takes, whenever it begins."""
+        taken_s = self._settings.uplink_airtime_s(bit, self._key, self._messages)
+        self._messages += 1
+        return taken_s
 
 
 def _require_above_zero(name: str, value: float) -> None:
