@@ -235,6 +235,6 @@ def test_expected_tokens_are_near_those_that_come(address: object) -> None:
             conversation.extend(list(PROMPT))
             written += len(list(decoder.answer(conversation)))
             conversation.end_session()
-        rounds = decoder._trees
+        rounds = decoder.trees
         assert rounds is not None
         assert np.isclose(rounds.expected / rounds.rounds, written / rounds.rounds, rtol=0.2)

@@ -48,7 +48,7 @@ class Decoder:
     """Writes answers with one drafter under one policy.
 
     The clock knows the time, the ledger what each round cost on the air; the loop knows nothing else of the link.
-    `policy` is the rule it goes by.
+    `policy` is the rule it goes by, `trees` what writes by trees and counts them, if the settings ask for any.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Decoder:
         self._timing = timing
         self._connect = connect
         self._lengths = LengthChooser()
-        self._trees = tree_rounds(drafter, codec, policy, settings, clock, ledger, timing)
+        self.trees = tree_rounds(drafter, codec, policy, settings, clock, ledger, timing)
 
     def answer(self, conversation: Conversation) -> Generator[TokenRecord]:
         """Write one answer to the conversation, one record a token, until a stop token or the length limit.
@@ -97,7 +97,7 @@ class Decoder:
         try:
             self._open(conversation)
             alone = self.policy.mode is Mode.LLM_ALONE
-            write = self._remote if alone else self._trees.write if self._trees else self._draft
+            write = self._remote if alone else self.trees.write if self.trees else self._draft
             yield from write(conversation, limit)
             if self._settings.audits and conversation.session is not None:
                 # What nobody is there to audit counts as not audited.
