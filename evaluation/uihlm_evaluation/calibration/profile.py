@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from uihlm_evaluation.planning.figures import PlanFigures
 from uihlm_evaluation.quality.bootstrap import Interval
 from uihlm_evaluation.runs.configuration import RunConfig
 from uihlm_proto.errors import InvalidRequestError
@@ -58,6 +59,7 @@ class Profile:
         prompts, tokens: how many were measured.
         warnings: in which way the law does not hold.
         learned: SHA-256 of the weights of policy `learned` beside the profile; None unless they were trained and kept.
+        plan: compute times, batch curve and trees, for `uihlm-device plan`; None until `plan --measure` has measured them.
         format: version of the layout.
     """
 
@@ -88,6 +90,7 @@ class Profile:
     tokens: int
     warnings: tuple[str, ...] = ()
     learned: str | None = None
+    plan: PlanFigures | None = None
     format: int = FORMAT
 
     @property
@@ -103,7 +106,11 @@ class Profile:
 
     def to_json(self) -> str:
         """Return the text of `profile.json`."""
-        return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        values = dataclasses.asdict(self)
+        if self.plan is None:
+            # A profile without them keeps the digest it had before there were any.
+            del values["plan"]
+        return json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -121,8 +128,9 @@ class Profile:
         if values.get("format") != FORMAT:
             raise ProfileError(f"expected a profile of format {FORMAT}, got {values.get('format')!r}")
         hints = typing.get_type_hints(cls)
-        # Profiles from before there was a predictor have none.
-        missing, unknown = sorted(hints.keys() - values.keys() - {"learned"}), sorted(values.keys() - hints.keys())
+        # Profiles from before there was a predictor, or a plan, have none.
+        missing = sorted(hints.keys() - values.keys() - {"learned", "plan"})
+        unknown = sorted(values.keys() - hints.keys())
         if missing or unknown:
             raise ProfileError(f"it lacks {missing} and has the unknown {unknown}; was it written by another version?")
         return cls(**{name: _typed(name, value, hints[name]) for name, value in values.items()})
@@ -176,6 +184,11 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
         return None
     if hint == tuple[str, ...] and isinstance(value, list) and all(isinstance(entry, str) for entry in value):
         return tuple(value)
+    if PlanFigures in allowed:
+        try:
+            return PlanFigures.from_dict(value)
+        except InvalidRequestError as error:
+            raise ProfileError(str(error)) from error
     for kind in (Interval, ProfileModel):
         if kind in allowed and isinstance(value, dict):
             try:
