@@ -12,6 +12,7 @@ import click
 from uihlm_basestation.engines.loading import EngineSettings, load_engine
 from uihlm_basestation.server import serve
 from uihlm_cli.errors import reported
+from uihlm_cli.options.flags import option
 from uihlm_cli.station import health, top
 from uihlm_cli.station.observing import observers, observing_options, voice
 from uihlm_cli.station.pool import RAY, check_pool, pool_options, run_pool
@@ -34,63 +35,24 @@ main.add_command(health.command)
 
 
 @main.command("serve")
-@click.option(
-    "--model",
-    default="bundled",
-    show_default=True,
-    show_envvar=True,
-    help="LLM: a preset (bundled, paper), a GGUF, a folder, or a hub id.",
-)
-@click.option("--host", default="127.0.0.1", show_default=True, show_envvar=True, help="Address to listen on.")
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=50051,
-    show_default=True,
-    show_envvar=True,
-    help="Port; 0 takes a free one.",
-)
+@option("--model", default="bundled", help="LLM: a preset (bundled, paper), a GGUF, a folder, or a hub id.")
+@option("--host", default="127.0.0.1", help="Address to listen on.")
+@option("--port", type=click.IntRange(0, 65535), default=50051, help="Port; 0 takes a free one.")
 @sharing_options
-@click.option(
-    "--backend",
-    type=click.Choice(["llama", "torch"]),
-    show_envvar=True,
-    help="Library.  [default: llama for a GGUF, else torch]",
-)
-@click.option(
-    "--threads",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    show_envvar=True,
-    help="llama: CPU threads; 0 takes every core.",
-)
-@click.option(
-    "--gpu-layers",
-    type=int,
-    default=-1,
-    show_default=True,
-    show_envvar=True,
-    help="llama: blocks on a GPU, if the library has one; -1 is all.",
-)
-@click.option(
+@option("--backend", type=click.Choice(["llama", "torch"]), help="Library.  [default: llama for a GGUF, else torch]")
+@option("--threads", type=click.IntRange(0), default=0, help="llama: CPU threads; 0 takes every core.")
+@option("--gpu-layers", type=int, default=-1, help="llama: blocks on a GPU, if the library has one; -1 is all.")
+@option(
     "--dtype",
     type=click.Choice(["auto", "float32", "bfloat16", "float16", "q8_0"]),
     default="auto",
-    show_default=True,
-    show_envvar=True,
     help="Type of the weights; auto is as the file has them. llama writes a file of another type once, into the cache; "
     "q8_0 is llama's alone.",
 )
-@click.option("--device-map", default="auto", show_default=True, show_envvar=True, help="torch: where the weights go.")
-@click.option("--load-in-4bit", is_flag=True, show_envvar=True, help="torch: quantise with bitsandbytes.")
-@click.option(
-    "--grace-s",
-    type=click.FloatRange(0),
-    default=10.0,
-    show_default=True,
-    show_envvar=True,
-    help="On SIGTERM, rounds under way may go on so long, seconds.",
+@option("--device-map", default="auto", help="torch: where the weights go.")
+@option("--load-in-4bit", is_flag=True, help="torch: quantise with bitsandbytes.")
+@option(
+    "--grace-s", type=click.FloatRange(0), default=10.0, help="On SIGTERM, rounds under way may go on so long, seconds."
 )
 @observing_options
 @trust_options

@@ -8,34 +8,19 @@ from typing import TYPE_CHECKING
 import click
 
 from uihlm_cli.errors import reported
+from uihlm_cli.options.flags import FILE, option
 from uihlm_proto.errors import UnavailableError
 
 if TYPE_CHECKING:
     from uihlm_device.stream.access import Access
 
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-
 
 @click.command("health")
-@click.option(
-    "--server",
-    metavar="HOST:PORT",
-    default="127.0.0.1:50051",
-    show_default=True,
-    show_envvar=True,
-    help="The base station to ask.",
-)
-@click.option(
-    "--timeout-s",
-    type=click.FloatRange(0.1),
-    default=5.0,
-    show_default=True,
-    show_envvar=True,
-    help="Wait so long for the answer, seconds.",
-)
-@click.option("--tls-ca", type=_FILE, show_envvar=True, help="Ask over TLS, and believe these authorities, PEM.")
-@click.option("--tls-cert", type=_FILE, show_envvar=True, help="Certificate chain to show under mTLS, PEM.")
-@click.option("--tls-key", type=_FILE, show_envvar=True, help="Private key of --tls-cert, PEM, without a password.")
+@option("--server", metavar="HOST:PORT", default="127.0.0.1:50051", help="The base station to ask.")
+@option("--timeout-s", type=click.FloatRange(0.1), default=5.0, help="Wait so long for the answer, seconds.")
+@option("--tls-ca", type=FILE, help="Ask over TLS, and believe these authorities, PEM.")
+@option("--tls-cert", type=FILE, help="Certificate chain to show under mTLS, PEM.")
+@option("--tls-key", type=FILE, help="Private key of --tls-cert, PEM, without a password.")
 def command(server: str, timeout_s: float, tls_ca: Path | None, tls_cert: Path | None, tls_key: Path | None) -> None:
     """Say whether a base station serves: its weights are in, and it takes new sessions.
 

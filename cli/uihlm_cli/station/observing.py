@@ -5,56 +5,28 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
 
 import click
 
 from uihlm_basestation.observing.logs import LogFormat, LogLevel, SessionLog, log_to_stderr
 from uihlm_basestation.observing.telemetry import Listeners, Telemetry
-
-F = TypeVar("F", bound=Callable[..., Any])
+from uihlm_cli.options.flags import F, Values, group, one_of, option
 
 log = logging.getLogger(__name__)
 
 
-def observing_options(function: F) -> F:
-    """Add the flags for metrics, reflection and logs."""
-    for add in reversed(_OPTIONS):
-        function = add(function)
-    return function
-
-
-_OPTIONS = (
-    click.option(
+observing_options: Callable[[F], F] = group(
+    option(
         "--metrics-port",
         type=click.IntRange(0, 65535),
-        show_envvar=True,
         help="Serve Prometheus metrics on this port; 0 takes a free one.  [default: no metrics]",
     ),
-    click.option(
-        "--metrics-host",
-        default="127.0.0.1",
-        show_default=True,
-        show_envvar=True,
-        help="Address of the metrics; plain HTTP, so let no stranger reach it.",
+    option(
+        "--metrics-host", default="127.0.0.1", help="Address of the metrics; plain HTTP, so let no stranger reach it."
     ),
-    click.option("--reflection", is_flag=True, show_envvar=True, help="Tell clients the services' methods (grpcurl)."),
-    click.option(
-        "--log-format",
-        type=click.Choice([form.value for form in LogFormat]),
-        default=LogFormat.TEXT.value,
-        show_default=True,
-        show_envvar=True,
-        help="Lines on stderr; json is one object a line.",
-    ),
-    click.option(
-        "--log-level",
-        type=click.Choice([level.value for level in LogLevel]),
-        default=LogLevel.WARNING.value,
-        show_default=True,
-        show_envvar=True,
-        help="The least that is logged: info has sessions, debug has rounds.",
-    ),
+    option("--reflection", is_flag=True, help="Tell clients the services' methods (grpcurl)."),
+    one_of("--log-format", LogFormat.TEXT, "Lines on stderr; json is one object a line."),
+    one_of("--log-level", LogLevel.WARNING, "The least that is logged: info has sessions, debug has rounds."),
 )
 
 
@@ -74,7 +46,7 @@ class Voice:
             click.echo(sentence, err=True)
 
 
-def voice(values: dict[str, Any]) -> Voice:
+def voice(values: Values) -> Voice:
     """Set the process's logs up as the flags say, and return its voice."""
     form = LogFormat(values["log_format"])
     log_to_stderr(form, LogLevel(values["log_level"]))
@@ -82,7 +54,7 @@ def voice(values: dict[str, Any]) -> Voice:
 
 
 @contextlib.contextmanager
-def observers(values: dict[str, Any], engine: str, voice: Voice) -> Iterator[Telemetry | None]:
+def observers(values: Values, engine: str, voice: Voice) -> Iterator[Telemetry | None]:
     """Serve metrics while the block runs, if asked for, and yield who listens; None where nobody does.
 
     Raises:

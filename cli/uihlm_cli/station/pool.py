@@ -6,89 +6,57 @@ import functools
 import signal
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
 
 import click
 
 from uihlm_basestation.engines.loading import EngineSettings
 from uihlm_basestation.serving import Serving
 from uihlm_basestation.trust.settings import Trust
+from uihlm_cli.options.flags import F, Values, group, option
 from uihlm_proto.addresses import Address
 from uihlm_proto.errors import AccessError
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 RAY = "ray"
 
-_OPTIONS = (
-    click.option(
+pool_options: Callable[[F], F] = group(
+    option(
         "--engine-pool",
         type=click.Choice(["one", RAY]),
         default="one",
-        show_default=True,
-        show_envvar=True,
         help="one: an engine in this process. ray: replicas under Ray Serve (docs/scaling.md).",
     ),
-    click.option(
-        "--replicas",
-        type=click.IntRange(1),
-        default=1,
-        show_default=True,
-        show_envvar=True,
-        help="ray: kept at all times.",
-    ),
-    click.option(
+    option("--replicas", type=click.IntRange(1), default=1, help="ray: kept at all times."),
+    option(
         "--max-replicas",
         type=click.IntRange(1),
-        show_envvar=True,
         help="ray: start more under load, at most so many.  [default: --replicas]",
     ),
-    click.option(
+    option(
         "--target-sessions",
         type=click.FloatRange(0, min_open=True),
-        show_envvar=True,
         help="ray: streams a replica at which another one is started.  [default: 3/4 of --max-sessions]",
     ),
-    click.option(
-        "--cpus-per-replica",
-        type=click.FloatRange(0),
-        default=1.0,
-        show_default=True,
-        show_envvar=True,
-        help="ray: cores that a replica reserves.",
-    ),
-    click.option(
+    option("--cpus-per-replica", type=click.FloatRange(0), default=1.0, help="ray: cores that a replica reserves."),
+    option(
         "--gpus-per-replica",
         type=click.FloatRange(0),
         default=0.0,
-        show_default=True,
-        show_envvar=True,
         help="ray: GPUs that a replica reserves; 0.5 lets two share one.",
     ),
-    click.option(
+    option(
         "--ray-address",
         metavar="ADDRESS",
-        show_envvar=True,
         help="ray: join this cluster; auto finds the one of this machine.  [default: a Ray of its own]",
     ),
-    click.option(
+    option(
         "--application",
         default="uihlm",
-        show_default=True,
-        show_envvar=True,
         help="ray: name in Ray Serve; devices name it where an ingress serves several.",
     ),
 )
 
 
-def pool_options(function: F) -> F:
-    """Add the flags."""
-    for add in reversed(_OPTIONS):
-        function = add(function)
-    return function
-
-
-def check_pool(values: dict[str, Any], trust: Trust) -> None:
+def check_pool(values: Values, trust: Trust) -> None:
     """Refuse what Ray's ingress cannot keep, and flags of a pool without one; click.UsageError says which."""
     if values["engine_pool"] != RAY:
         asked = next(
@@ -118,7 +86,7 @@ def check_pool(values: dict[str, Any], trust: Trust) -> None:
 
 
 def run_pool(
-    values: dict[str, Any],
+    values: Values,
     engine: EngineSettings,
     serving: Serving,
     trust: Trust,

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from uihlm_basestation.batcher import DEFAULT_CHUNK
 from uihlm_basestation.serving import Serving
-
-F = TypeVar("F", bound=Callable[..., Any])
+from uihlm_cli.options.flags import F, Values, group, option
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
@@ -32,56 +31,35 @@ class Size(click.ParamType[int]):
         return int(float(found[1]) * _UNITS[found[2].upper()])
 
 
-def sharing_options(function: F) -> F:
-    """Add the flags."""
-    for add in reversed(_OPTIONS):
-        function = add(function)
-    return function
-
-
-_OPTIONS = (
-    click.option(
+sharing_options: Callable[[F], F] = group(
+    option(
         "--max-sessions",
         type=click.IntRange(1),
         default=16,
-        show_default=True,
-        show_envvar=True,
         help="Devices served at once; one more is told when to come back.",
     ),
-    click.option(
-        "--max-context",
-        type=click.IntRange(1),
-        default=2048,
-        show_default=True,
-        show_envvar=True,
-        help="Positions a session may hold.",
-    ),
-    click.option(
+    option("--max-context", type=click.IntRange(1), default=2048, help="Positions a session may hold."),
+    option(
         "--kv-memory",
         type=Size(),
-        show_envvar=True,
         help="Most memory for key-value caches, as 512MiB or 2GB: a session beyond it loses its cache, which is made anew "
         "when it next asks.  [default: a cache for every session]",
     ),
-    click.option(
+    option(
         "--prefill-chunk",
         type=click.IntRange(1),
         default=DEFAULT_CHUNK,
-        show_default=True,
-        show_envvar=True,
         help="Positions of prompts in one forward that other sessions may wait for.",
     ),
-    click.option(
+    option(
         "--idle-timeout",
         type=click.FloatRange(0),
         default=0.0,
-        show_default=True,
-        show_envvar=True,
         help="Close a session that is silent for so long, seconds; 0 lets it stay.",
     ),
 )
 
 
-def serving(values: dict[str, Any]) -> Serving:
+def serving(values: Values) -> Serving:
     """Return what the flags say of batches and silence."""
     return Serving(chunk=values["prefill_chunk"], idle_s=values["idle_timeout"] or None)

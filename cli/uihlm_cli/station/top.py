@@ -10,38 +10,21 @@ import click
 
 from uihlm_basestation.observing.reading import Reading, fetch
 from uihlm_cli.errors import reported
+from uihlm_cli.options.flags import format_option, option
 from uihlm_cli.station.table import Line, lines_of, rich_table, text
 
 
 @click.command("top")
-@click.option(
+@option(
     "--metrics",
     metavar="URL",
     default="http://127.0.0.1:9464/metrics",
-    show_default=True,
-    show_envvar=True,
     help="The metrics page of a base station (serve --metrics-port).",
 )
-@click.option(
-    "--interval-s",
-    type=click.FloatRange(0.1),
-    default=2.0,
-    show_default=True,
-    show_envvar=True,
-    help="Time between two looks, seconds.",
-)
-@click.option("--once", is_flag=True, show_envvar=True, help="Look once and end.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "json", "csv", "md"]),
-    default="table",
-    show_default=True,
-    envvar="UIHLM_TOP_FORMAT",
-    show_envvar=True,
-    help="Form of stdout.",
-)
-def command(metrics: str, interval_s: float, once: bool, form: str) -> None:
+@option("--interval-s", type=click.FloatRange(0.1), default=2.0, help="Time between two looks, seconds.")
+@option("--once", is_flag=True, help="Look once and end.")
+@format_option
+def command(metrics: str, interval_s: float, once: bool, format: str) -> None:
     """Watch a base station: sessions, rounds, batches, waits, acceptance and bits.
 
     Reads the metrics that `uihlm-bs serve --metrics-port 9464` serves. "now" is the time since the look before, "since start"
@@ -57,12 +40,12 @@ def command(metrics: str, interval_s: float, once: bool, form: str) -> None:
     """
     with reported():
         looks = _looks(metrics, interval_s)
-        if once or form != "table" or not sys.stdout.isatty():
+        if once or format != "table" or not sys.stdout.isatty():
             for reading, lines in looks:
-                click.echo(text(reading, lines, form))
+                click.echo(text(reading, lines, format))
                 if once:
                     return
-                if form != "json":
+                if format != "json":
                     click.echo()
         from rich.live import Live
 

@@ -4,41 +4,36 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 
 from uihlm_basestation.trust.limits import SERVED, Limits
 from uihlm_basestation.trust.settings import TlsFiles, Trust
+from uihlm_cli.options.flags import FILE, F, Values, group, option
 from uihlm_proto.bearer import TOKEN_VARIABLE, find_tokens
 from uihlm_proto.certificates import readable_by_others
 from uihlm_proto.errors import AccessError
 from uihlm_proto.token_set import TokenSet
 
-F = TypeVar("F", bound=Callable[..., Any])
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-
-
-def _file(flag: str, help: str) -> Callable[[F], F]:
-    return click.option(flag, type=_FILE, show_envvar=True, help=help)
-
 
 def _rate(flag: str, default: float, help: str) -> Callable[[F], F]:
-    return click.option(
-        flag, type=click.IntRange(1), default=int(default), show_default=True, show_envvar=True, help=help
-    )
+    return option(flag, type=click.IntRange(1), default=int(default), help=help)
 
 
-_OPTIONS: tuple[Callable[[Any], Any], ...] = (
-    _file("--tls-cert", "Certificate chain of this base station, PEM; switches TLS on."),
-    _file("--tls-key", "Private key of --tls-cert, PEM, without a password."),
-    _file("--tls-client-ca", "mTLS: only devices with a certificate of these authorities are served, PEM."),
-    _file("--token-file", f"Only devices that show one of these tokens are served; one a line.  [default: ${TOKEN_VARIABLE}]"),
-    click.option(
+trust_options: Callable[[F], F] = group(
+    option("--tls-cert", type=FILE, help="Certificate chain of this base station, PEM; switches TLS on."),
+    option("--tls-key", type=FILE, help="Private key of --tls-cert, PEM, without a password."),
+    option(
+        "--tls-client-ca", type=FILE, help="mTLS: only devices with a certificate of these authorities are served, PEM."
+    ),
+    option(
+        "--token-file",
+        type=FILE,
+        help=f"Only devices that show one of these tokens are served; one a line.  [default: ${TOKEN_VARIABLE}]",
+    ),
+    option(
         "--insecure",
         is_flag=True,
-        show_envvar=True,
         help="Listen on an address that other machines reach without TLS: all of it can be read and changed on the way.",
     ),
     _rate("--session-messages-s", SERVED.session_messages_s, "Most messages of one session, a second."),
@@ -50,17 +45,10 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         SERVED.peer_sessions,
         "Most sessions of one peer at once. A peer is a certificate, a token, or else an address; this machine is none.",
     ),
-)  # fmt: skip
+)
 
 
-def trust_options(function: F) -> F:
-    """Add the flags for TLS, tokens and limits."""
-    for add in reversed(_OPTIONS):
-        function = add(function)
-    return function
-
-
-def trust_of(values: dict[str, Any], warn: Callable[[str], None]) -> Trust:
+def trust_of(values: Values, warn: Callable[[str], None]) -> Trust:
     """Return what the flags and `UIHLM_TOKEN` say.
 
     Args:
