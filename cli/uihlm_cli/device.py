@@ -13,6 +13,7 @@ _COMMANDS = {
     "calibrate": ("uihlm_cli.runs.calibrate", "Measure a pair: the law of its uncertainty, thresholds, and a profile."),
     "eval": ("uihlm_cli.runs.evaluate", "Run policies over a data set and write a results folder."),
     "sweep": ("uihlm_cli.runs.sweep", "Run a grid of policies and knobs: the paper's Table I, or your own."),
+    "plan": ("uihlm_cli.planning.command", "Say which way of asking pays on a link: the LLM alone, drafts, or trees."),
     "trace": ("uihlm_cli.traces.trace", "Write what both ends know of every token, to score upload rules on."),
     "score": ("uihlm_cli.traces.score", "Score upload rules, ours or yours, on a trace, without a model."),
     "rebill": ("uihlm_cli.runs.rebill", "Price a saved run on another link, without running a model."),
