@@ -24,6 +24,7 @@ from uihlm_cli.options.groups import (
     risk_options,
     rule_options,
 )
+from uihlm_cli.options.link_traces import trace_words
 from uihlm_cli.options.outages import outage_options
 from uihlm_cli.options.profiles import check_profile
 from uihlm_device.outages.outage import OnOutage
@@ -123,7 +124,10 @@ def _link(name: str, config: RunConfig) -> str:
     """Return the link in a few words."""
     radio = config.link.radio
     parts = [f"link {name}"]
-    if radio is not None:
+    traced = trace_words(config.link)
+    if traced is not None:
+        parts.append(traced)
+    elif radio is not None:
         parts.append(f"{radio.bandwidth_hz / 1e6:g} MHz at {radio.snr_db:.1f} dB")
     if config.link.rtt_s:
         parts.append(f"RTT {config.link.rtt_s:g} s")

@@ -7,6 +7,7 @@ from dataclasses import replace
 import click
 
 from uihlm_cli.options.flags import Values
+from uihlm_cli.options.link_traces import traced
 from uihlm_cli.options.outages import outage_of
 from uihlm_device.decode_settings import DecodeSettings
 from uihlm_device.drafting import Decide
@@ -28,7 +29,7 @@ _RADIO = RadioLink()
 
 def link_settings(values: Values, start: LinkSettings | None = None) -> LinkSettings:
     """Return the named link, or the one to start from, with the given flags put in."""
-    link = profile(values["link"]) if start is None else start
+    link = traced(profile(values["link"]) if start is None else start, values)
     radio_flags = ("bandwidth_hz", "transmit_power_dbm", "noise_dbm", "distance_m", "path_loss_exponent")
     radio = {name: values[name] for name in radio_flags if values[name] is not None}
     if radio:

@@ -24,6 +24,7 @@ from uihlm_cli.options.groups import (
     run_options,
     selection_options,
 )
+from uihlm_cli.options.link_traces import trace_words
 from uihlm_cli.options.outages import outage_options
 from uihlm_cli.options.settings import run_config
 from uihlm_cli.runs.frame import check_resume, chosen_prompts, kept_when_cut_off, output_folder, selection_of
@@ -107,6 +108,7 @@ def _describe(config: RunConfig, dataset: Dataset, output: Path) -> None:
     click.echo(f"drafter {config.model}, LLM {config.llm or 'of the named server'}, codec {config.codec}")
     radio = config.link.radio
     link = "no radio" if radio is None else f"{radio.bandwidth_hz / 1e6:g} MHz at {radio.snr_db:.2f} dB"
+    link = trace_words(config.link) or link
     click.echo(
         f"link: {link}, RTT {config.link.rtt_s:g} s, fading {config.link.fading.value}, {config.clock.value} clock"
     )

@@ -18,7 +18,7 @@ from uihlm_evaluation.runs.configuration import ClockMode, RunConfig, difference
 from uihlm_wireless.settings import LinkSettings, profile
 
 # What a named link says; the rest of `LinkSettings` is set by flags alone.
-_NAMED = ("radio", "rtt_s", "grant_delay_s", "downlink")
+_NAMED = ("radio", "rtt_s", "grant_delay_s", "downlink", "trace")
 
 
 @click.command("rebill")
@@ -38,11 +38,12 @@ def command(run: Path, **values: Any) -> None:
     RUN is the folder of an eval or a sweep. Its tokens, rounds and bytes stay as they are; seconds, model bits, joules and
     what follows from them become those of a fresh run under the settings given here. A flag that is left out keeps what the
     run was made with, so measured compute stays that of the saved run unless --draft-time-s and --forward-time-s fix it.
-    --link takes radio, RTT, grant and downlink from a named link.
+    --link takes radio, RTT, grant and downlink from a named link, and leaves a trace.
 
     \b
       uihlm-device rebill runs/mine --link nr
       uihlm-device rebill runs/mine --bandwidth-hz 5e6 --b-prob 16 --output runs/mine-5mhz
+      uihlm-device rebill runs/mine --link-trace drive.csv
       uihlm-device rebill runs/mine --fading slotted --fading-seed 7 --format json
 
     The new folder is a run like the old one: results.json says what it was billed from, and scores are carried over. Bills

@@ -128,8 +128,8 @@ class RunConfig:
 
 
 def _given(fields: list[tuple[str, Any]]) -> dict[str, Any]:
-    # A run without learned weights, or without a rule for outages, keeps the digest it had before there were any.
-    return {name: value for name, value in fields if name not in ("learned", "outage") or value is not None}
+    # A run without learned weights, a rule for outages or a trace keeps the digest it had before there were any.
+    return {name: value for name, value in fields if name not in ("learned", "outage", "trace") or value is not None}
 
 
 def _plain(value: object) -> Any:

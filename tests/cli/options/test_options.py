@@ -67,7 +67,7 @@ ELSEWHERE = {
     "--config", "--dataset", "--limit", "--offset", "--sample", "--seed", "--policy", "--metrics", "--output",
     "--resume", "--dry-run", "--format", "--timeout-s", "--link", "--profile", "--agreement",
     "--learned", "--tls", "--tls-ca", "--tls-cert", "--tls-key", "--token-file", "--insecure", "--server-application",
-    "--on-outage", "--outage-s",
+    "--on-outage", "--outage-s", "--link-trace", "--link-trace-end",
 }  # fmt: skip
 
 
