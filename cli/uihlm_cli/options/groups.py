@@ -13,6 +13,7 @@ import click
 
 from uihlm_cli.options.access import access_options
 from uihlm_cli.options.flags import FILE, OUTPUT_FOLDER, F, choice, group, one_of, option
+from uihlm_cli.options.link_traces import link_trace_options
 from uihlm_cli.options.types import codec_name, draft_length, load_config, load_learned, profile_defaults
 from uihlm_evaluation.prompts.datasets import NAMES
 from uihlm_evaluation.runs.configuration import ClockMode, RunConfig
@@ -195,12 +196,13 @@ def link_options(default_profile: str, default_clock: ClockMode) -> Callable[[F]
         option("--distance-m", type=click.FloatRange(0, min_open=True), help="d, metres.  [default: the link's]"),
         option("--path-loss-exponent", type=float, help="α.  [default: the link's]"),
         option("--fading", type=choice(FadingMode), help="Of the uplink.  [default: the link's]"),
-        option("--fading-seed", type=int, help="Seed of the fading alone.  [default: 0]"),
+        option("--fading-seed", type=int, help="Seed of the fading, or of places in --link-trace, alone.  [default: 0]"),
         option(
             "--coherence-s",
             type=click.FloatRange(0, min_open=True),
             help="Slot of `slotted` fading, s.  [default: 0.01]",
         ),
+        link_trace_options,
         option("--rtt-s", type=click.FloatRange(0), help="Round-trip time, s.  [default: the link's]"),
         option(
             "--grant-delay-s", type=click.FloatRange(0), help="Uplink grant on an idle link, s.  [default: the link's]"
