@@ -87,8 +87,8 @@ def read_tokens(text: str, where: str) -> tuple[Token, ...]:
     return tuple(tokens)
 
 
-def find_tokens(file: Path | None, variable: str | None) -> tuple[Token, ...]:
-    """Return the tokens of a file, else of the environment variable's value, else none.
+def find_tokens(file: Path | None, variable: str | None, name: str = TOKEN_VARIABLE) -> tuple[Token, ...]:
+    """Return the tokens of a file, else of the value of the environment variable `name`, else none.
 
     Raises:
         AccessError: if a text is there and is no list of tokens.
@@ -99,4 +99,4 @@ def find_tokens(file: Path | None, variable: str | None) -> tuple[Token, ...]:
             return read_tokens(file.read_text(encoding="utf-8"), str(file))
         except UnicodeDecodeError:
             raise AccessError(f"{file} is no text file: write tokens one a line") from None
-    return read_tokens(variable, f"${TOKEN_VARIABLE}") if variable else ()
+    return read_tokens(variable, f"${name}") if variable else ()
