@@ -19,13 +19,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from uihlm_basestation.chunks import Request
+from uihlm_basestation.counters import EnergyCounters
 from uihlm_basestation.engines.engine import Engine, Work
+from uihlm_basestation.parts import Forwarded, Part, Waiting, first, last
 
 log = logging.getLogger(__name__)
 
@@ -36,69 +38,27 @@ SHORT = 16
 DEFAULT_CHUNK = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Forwarded:
-    """What one session got from a forward, or from several if it was cut.
-
-    Attributes:
-        rows: raw logits, `[rows, V]`.
-        forward_s: this session's share of the forwards' seconds, by positions.
-        queue_s: seconds it waited for the engine.
-        positions: token positions run for it, those of a lost cache included.
-        forwards: how many forwards it took part in.
-    """
-
-    rows: npt.NDArray[np.float32]
-    forward_s: float
-    queue_s: float
-    positions: int
-    forwards: int = 1
-
-
-@dataclass(slots=True)
-class _Waiting:
-    request: Request
-    since_s: float
-    done: asyncio.Future[Forwarded]
-    # What has run for it so far: shares of forwards, their full seconds, positions, forwards.
-    share_s: float = 0.0
-    forward_s: float = 0.0
-    positions: int = 0
-    forwards: int = 0
-    # Positions run for it, or in its stead before it came: who has least is next. Below 0 it has not been weighed.
-    served: int = -1
-
-    @property
-    def session(self) -> int:
-        return self.request.work.session
-
-    @property
-    def started(self) -> bool:
-        return self.forwards > 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """One request's part of the next forward."""
-
-    waiting: _Waiting
-    work: Work
-    positions: int
-    last: bool
-
-
 class Batcher:
     """Feeds an engine from an event loop. Use on one loop only."""
 
-    def __init__(self, engine: Engine, *, chunk: int = DEFAULT_CHUNK, max_batch: int | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        chunk: int = DEFAULT_CHUNK,
+        max_batch: int | None = None,
+        counters: EnergyCounters | None = None,
+    ) -> None:
         """Start the engine's thread.
 
         Args:
             engine: whose forwards these are.
             chunk: most positions of long requests in one forward that others may wait for, at least 1.
             max_batch: most parts in one forward; None is as many as the engine has caches.
+            counters: of joules, read around each forward; None measures none.
         """
         self._engine = engine
+        self._counters = counters
         self._chunk = chunk
         self._width = min(engine.caches, max_batch or engine.caches)
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -106,10 +66,10 @@ class Batcher:
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self._thread.start()
         self._sessions: set[int] = set()
-        self._waiting: list[_Waiting] = []
-        self._batch: list[_Part] = []  # what runs now
+        self._waiting: list[Waiting] = []
+        self._batch: list[Part] = []  # what runs now
         # Parts of a batch that failed, which run again one by one.
-        self._again: list[_Part] = []
+        self._again: list[Part] = []
         # Of a session's tree that was cut: how many of its leading nodes the engine knows as plain ids.
         self._cut: dict[int, int] = {}
         self._answers: deque[tuple[asyncio.Future[Forwarded], Forwarded]] = deque()
@@ -126,7 +86,7 @@ class Batcher:
             work = replace(work, path=[node - cut for node in work.path if node >= cut])
         self._sessions.add(work.session)
         done: asyncio.Future[Forwarded] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(Request(work), time.perf_counter(), done))
+        self._waiting.append(Waiting(Request(work), time.perf_counter(), done))
         self._start()
         return done
 
@@ -165,7 +125,7 @@ class Batcher:
             return
         # Those whose device left are left out: a forward would bring their session back.
         self._waiting = [waiting for waiting in self._waiting if not waiting.done.done()]
-        batch: list[_Part] = []
+        batch: list[Part] = []
         # One bad part must not take its neighbours down: those of a failed batch go alone, so that each gets its own answer.
         while self._again and not batch:
             batch = [part for part in [self._again.pop(0)] if not part.waiting.done.done()]
@@ -182,11 +142,11 @@ class Batcher:
         loop = asyncio.get_running_loop()
         self._jobs.put(lambda: self._forward(batch, loop))
 
-    def _compose(self) -> list[_Part]:
+    def _compose(self) -> list[Part]:
         """Choose who goes next: every short request, and long ones in turn until the chunk is full."""
         alone = len(self._sessions) == 1
-        short: list[_Waiting] = []
-        long: list[_Waiting] = []
+        short: list[Waiting] = []
+        long: list[Waiting] = []
         for waiting in self._waiting:
             request = waiting.request
             request.missing = self._engine.missing(request.last())
@@ -205,7 +165,7 @@ class Batcher:
         started = sum(waiting.started for waiting in self._waiting)
         seats, starts = self._engine.caches - started, max(1, self._engine.caches - 1) - started
         budget = self._chunk
-        batch: list[_Part] = []
+        batch: list[Part] = []
         for waiting in order:
             request, n = waiting.request, 0
             if id(waiting) in cut:
@@ -218,7 +178,7 @@ class Batcher:
                     continue
                 seats, starts = seats - 1, starts - (not whole)
             budget -= n
-            batch.append(_last(waiting) if whole else _first(waiting, n))
+            batch.append(last(waiting) if whole else first(waiting, n))
         self._owed = bool(long) and not any(id(part.waiting) in cut for part in batch)
         # Answered in this order, neighbours ask again together, and neighbouring caches are what llama.cpp runs as one batch.
         return sorted(batch, key=lambda part: part.waiting.session)
@@ -231,34 +191,42 @@ class Batcher:
             except Exception:
                 log.exception("a job of the engine failed")
 
-    def _forward(self, batch: Sequence[_Part], loop: asyncio.AbstractEventLoop) -> None:
+    def _forward(self, batch: Sequence[Part], loop: asyncio.AbstractEventLoop) -> None:
         """Run one forward in the engine's thread and send its outcome to the loop."""
         started_s = time.perf_counter()
         outcome: Rows | Exception
+        spent_j: float | None = None
         try:
+            spent = None if self._counters is None else self._counters.begin()
             outcome = self._engine.forward([part.work for part in batch])
+            spent_j = None if spent is None else spent()
         except Exception as error:
             outcome = error
         ended_s = time.perf_counter()
-        loop.call_soon_threadsafe(self._finish, batch, outcome, started_s, ended_s)
+        loop.call_soon_threadsafe(self._finish, batch, outcome, started_s, ended_s, spent_j)
 
-    def _finish(self, batch: Sequence[_Part], outcome: Rows | Exception, started_s: float, ended_s: float) -> None:
+    def _finish(
+        self, batch: Sequence[Part], outcome: Rows | Exception, started_s: float, ended_s: float, spent_j: float | None
+    ) -> None:
         self._running, self._batch = False, []
         if not isinstance(outcome, Exception):
-            self._share(batch, outcome, started_s, ended_s)
+            self._share(batch, outcome, started_s, ended_s, spent_j)
         elif len(batch) > 1:
             self._again.extend(batch)
         elif not batch[0].waiting.done.done():
             batch[0].waiting.done.set_exception(outcome)
         self._start()
 
-    def _share(self, batch: Sequence[_Part], rows: Rows, started_s: float, ended_s: float) -> None:
-        """Give every part its share of the forward's seconds, by positions, and answer those that are through."""
+    def _share(
+        self, batch: Sequence[Part], rows: Rows, started_s: float, ended_s: float, spent_j: float | None
+    ) -> None:
+        """Give every part its share of the forward's seconds and joules, by positions, and answer those that are through."""
         took_s = ended_s - started_s
         positions = sum(part.positions for part in batch)
         for part, own in zip(batch, rows, strict=True):
             waiting = part.waiting
             waiting.share_s += took_s * part.positions / positions
+            waiting.share_j += (spent_j or 0.0) * part.positions / positions
             waiting.forward_s += took_s
             waiting.positions += part.positions
             waiting.served += part.positions
@@ -272,7 +240,8 @@ class Batcher:
             if waiting.request.ran and waiting.request.work.parents is not None:
                 self._cut[waiting.session] = waiting.request.ran
             queue_s = ended_s - waiting.since_s - waiting.forward_s
-            forwarded = Forwarded(own, waiting.share_s, queue_s, waiting.positions, waiting.forwards)
+            share_j = None if spent_j is None else waiting.share_j
+            forwarded = Forwarded(own, waiting.share_s, queue_s, waiting.positions, waiting.forwards, share_j)
             self._answers.append((waiting.done, forwarded))
         if not self._answering:
             self._answer()
@@ -289,12 +258,3 @@ class Batcher:
         self._answering = bool(self._answers)
         if self._answering:
             asyncio.get_running_loop().call_soon(self._answer)
-
-
-def _first(waiting: _Waiting, positions: int) -> _Part:
-    work = waiting.request.first(positions)
-    return _Part(waiting, work, len(work.new_ids), last=False)
-
-
-def _last(waiting: _Waiting) -> _Part:
-    return _Part(waiting, waiting.request.last(), waiting.request.positions, last=True)

@@ -10,6 +10,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from uihlm_basestation.batcher import Batcher
+from uihlm_basestation.counters import EnergyCounters
 from uihlm_basestation.engines.engine import Engine
 from uihlm_basestation.observing.engine import observed_engine
 from uihlm_basestation.observing.reflection import reflect
@@ -38,6 +39,7 @@ class BaseStation:
         reflection: bool = False,
         trust: Trust = PRIVATE,
         serving: Serving = DEFAULTS,
+        counters: EnergyCounters | None = None,
     ) -> None:
         """Prepare to serve.
 
@@ -48,12 +50,13 @@ class BaseStation:
             reflection: tell any client what the services' methods and messages are.
             trust: transport, credentials and limits.
             serving: how the engine is shared.
+            counters: of joules, which then ride on the answers; None measures none.
         """
         self._trust = trust
         if telemetry is not None:
             engine = observed_engine(engine, telemetry)
         self._engine = engine
-        self._batcher = Batcher(engine, chunk=serving.chunk, max_batch=serving.max_batch)
+        self._batcher = Batcher(engine, chunk=serving.chunk, max_batch=serving.max_batch, counters=counters)
         self._servicer = VerificationServicer(engine, self._batcher, max_sessions, serving.idle_s)
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(
@@ -128,13 +131,14 @@ async def serve(
     reflection: bool = False,
     trust: Trust = PRIVATE,
     serving: Serving = DEFAULTS,
+    counters: EnergyCounters | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain: not serving, finish the rounds, stop."""
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked.set)
-    station = BaseStation(engine, max_sessions, telemetry, reflection, trust, serving)
+    station = BaseStation(engine, max_sessions, telemetry, reflection, trust, serving, counters)
     on_ready(await station.start(host, port))
     await asked.wait()
     await station.stop(grace_s)

@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from uihlm_basestation.audits import check_kind, skipped_risk
-from uihlm_basestation.batcher import Batcher, Forwarded
+from uihlm_basestation.batcher import Batcher
 from uihlm_basestation.engines.engine import Engine, Work
 from uihlm_basestation.engines.trees import ROOT, check_parents, check_siblings, depths
+from uihlm_basestation.parts import Forwarded
 from uihlm_basestation.verification import draw_alone, earns_bonus, prepare, verify_chain, verify_tree
 from uihlm_proto.codecs import Codec, Judge, codec
 from uihlm_proto.errors import InvalidRequestError, MismatchError, ProtocolError
@@ -294,6 +295,4 @@ class Session:
 
 def _cost(ran: Forwarded | None) -> pb.Cost:
     """Return the bill of one request's forwards; nothing where a row was still at hand."""
-    if ran is None:
-        return pb.Cost()
-    return pb.Cost(forward_s=ran.forward_s, queue_s=ran.queue_s, forwards=ran.forwards, positions=ran.positions)
+    return pb.Cost() if ran is None else ran.cost

@@ -115,4 +115,5 @@ def token_record(
         uplink_wire_bytes=charge.bill.uplink_wire_bytes,
         llm_forwards=charge.cost.forwards,
         llm_positions=charge.cost.positions,
+        basestation_j=charge.cost.energy_j,
     )

@@ -47,6 +47,7 @@ class TokenRecord:
         uplink_wire_bytes: those of them that went up.
         llm_forwards: LLM forwards in its round.
         llm_positions: positions run through the LLM in its round.
+        basestation_j: joules that the base station measured in its round; None where it measures none.
     """
 
     position: int
@@ -74,3 +75,4 @@ class TokenRecord:
     uplink_wire_bytes: int = 0
     llm_forwards: int = 0
     llm_positions: int = 0
+    basestation_j: float | None = None

@@ -40,11 +40,14 @@ def check_verdict(message: pb.Verdict, vocabulary_size: int) -> None:
 
 
 def check_cost(message: pb.Cost) -> None:
-    """Raise ProtocolError if a cost is no time."""
+    """Raise ProtocolError if a cost is no time, or no energy."""
     if not all(0.0 <= value < math.inf for value in (message.forward_s, message.queue_s)):
         raise ProtocolError(
             f"the base station says it took {message.forward_s} s, after {message.queue_s} s in its queue"
         )
+    # Counters never fall; 0 where a forward was shorter than the step they count in.
+    if message.HasField("energy_j") and not 0.0 <= message.energy_j < math.inf:
+        raise ProtocolError(f"the base station says it spent {message.energy_j} J")
 
 
 def verdict_of(message: pb.Verdict, generating: bool) -> Verdict:
@@ -70,4 +73,5 @@ def verdict_of(message: pb.Verdict, generating: bool) -> Verdict:
 
 def cost_of(message: pb.Cost) -> Cost:
     """Return what a message cost."""
-    return Cost(message.forward_s, message.queue_s, message.forwards, message.positions)
+    energy_j = message.energy_j if message.HasField("energy_j") else None
+    return Cost(message.forward_s, message.queue_s, message.forwards, message.positions, energy_j)

@@ -40,20 +40,24 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a message cost the base station; see `Cost` in the protocol."""
+    """What a message cost the base station; see `Cost` in the protocol. `energy_j` is None where it was not measured."""
 
     forward_s: float = 0.0
     queue_s: float = 0.0
     forwards: int = 0
     positions: int = 0
+    energy_j: float | None = None
 
     def plus(self, other: Cost) -> Cost:
-        """Return the sum."""
+        """Return the sum; its joules are known if those of every forward are."""
+        told = [cost.energy_j for cost in (self, other) if cost.forwards]
+        known = [joules for joules in told if joules is not None]
         return Cost(
             self.forward_s + other.forward_s,
             self.queue_s + other.queue_s,
             self.forwards + other.forwards,
             self.positions + other.positions,
+            sum(known) if known and len(known) == len(told) else None,
         )
 
 

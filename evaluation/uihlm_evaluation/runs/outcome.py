@@ -13,11 +13,12 @@ from uihlm_evaluation.quality.answers import Answer, AnswerScore, score_answers
 from uihlm_evaluation.quality.metrics import TextMetrics
 from uihlm_evaluation.runs import provenance
 from uihlm_evaluation.runs.configuration import RunConfig
-from uihlm_evaluation.runs.results import HLM, LLM, Bill, PolicyResult, Totals, summarise
+from uihlm_evaluation.runs.results import HLM, LLM, PolicyResult, summarise
 from uihlm_evaluation.runs.rows import Row
 from uihlm_evaluation.runs.samples import Sample
 from uihlm_evaluation.runs.scores import SCORES, write_scores
 from uihlm_evaluation.runs.table import markdown
+from uihlm_evaluation.runs.totals import Bill, Totals
 
 RESULTS, TABLE = "results.json", "table.md"
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import itertools
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +24,17 @@ from uihlm_device.tokens import Origin
 from uihlm_evaluation.runs import provenance
 from uihlm_evaluation.runs.configuration import ClockMode, RunConfig, differences
 from uihlm_evaluation.runs.outcome import publish
-from uihlm_evaluation.runs.results import HLM, Bill, PolicyResult, Totals, summarise
+from uihlm_evaluation.runs.results import HLM, PolicyResult, summarise
 from uihlm_evaluation.runs.runner import ROUNDS, SAMPLES, RoundLine, write_header
 from uihlm_evaluation.runs.samples import RoundWriter, Sample, SampleWriter
 from uihlm_evaluation.runs.saved import SavedRun
 from uihlm_evaluation.runs.scores import SCORES
+from uihlm_evaluation.runs.totals import Bill, Totals
 from uihlm_proto.codecs import Codec, codec
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_proto.randomness import session_key
 from uihlm_wireless.clock import SimulatedClock
+from uihlm_wireless.energy import JouleProfile
 from uihlm_wireless.ledger import Ledger, RoundBill
 from uihlm_wireless.link import Link, Session
 
@@ -61,7 +63,11 @@ REFUSED: tuple[tuple[str, Callable[[RunConfig, RoundLine], bool]], ...] = (
 PRICES = ("link", "timing", "joules", "clock")
 
 # Fields of a result that follow from prices; the others are counts, and scores of texts that stay the same.
-_PRICED = ("energy_saving_ratio", "energy_j", "throughput_tok_s", "latency_s", "bs_busy_s", "model_bits")
+# What a meter read stays: it was read on the run that was made.
+_PRICED = (
+    *("energy_saving_ratio", "energy_j", "transmit_j", "device_j", "basestation_j"),
+    *("throughput_tok_s", "latency_s", "bs_busy_s", "model_bits"),
+)
 
 
 def rebill(run: SavedRun, config: RunConfig, output: Path) -> list[PolicyResult]:
@@ -196,7 +202,7 @@ class _Pricing:
                 clock.advance(line.draft_s)
             new += drafted if number is None else self._round(_opened(session, sample), ledger, clock, drafted)
         # As in the runner: to the nanosecond.
-        return _summed(sample, new, opening, round(clock.now(), 9)), new
+        return _summed(sample, new, opening, round(clock.now(), 9), self._now.joules), new
 
     def _drafted(self, line: RoundLine) -> RoundLine:
         """Return a token with its draft's time as charged now; only the LLM's own tokens were never drafted."""
@@ -252,17 +258,22 @@ def _opened(session: Session | None, sample: Sample) -> Session:
     return session
 
 
-def _summed(sample: Sample, lines: Sequence[RoundLine], opening: RoundBill, latency_s: float) -> Sample:
+def _summed(
+    sample: Sample, lines: Sequence[RoundLine], opening: RoundBill, latency_s: float, joules: JouleProfile
+) -> Sample:
     """Return the sample with its prices summed up anew, as the runner sums them."""
+    draft_s = sum(line.draft_s for line in lines)
     forward_s = opening.forward_s + sum(line.forward_s for line in lines)
+    airtime_s = opening.airtime_s + sum(line.airtime_s for line in lines)
     return replace(
         sample,
         model_bits=sum(line.model_bits for line in lines),
         latency_s=latency_s,
-        draft_s=sum(line.draft_s for line in lines),
+        draft_s=draft_s,
         forward_s=forward_s,
         link_s=opening.link_s + sum(line.link_s for line in lines),
-        airtime_s=opening.airtime_s + sum(line.airtime_s for line in lines),
+        airtime_s=airtime_s,
         bs_busy_s=forward_s,
         open_forward_s=opening.forward_s,
+        **asdict(joules.energy_j(airtime_s, draft_s, forward_s)),
     )

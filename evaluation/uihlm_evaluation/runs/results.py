@@ -10,84 +10,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from uihlm_evaluation.quality.answers import AnswerScore
 from uihlm_evaluation.quality.bootstrap import Interval, mean_interval
 from uihlm_evaluation.runs.rows import Row
 from uihlm_evaluation.runs.samples import Sample
+from uihlm_evaluation.runs.totals import Bill, MeasuredTotals, Totals
 from uihlm_proto.errors import InvalidRequestError
-from uihlm_wireless.energy import JouleProfile, TokenCounts, energy_saving_ratio, paper_energy, paper_hlm_energy
-from uihlm_wireless.timing import PAPER, Eq3
 
 LLM = "llm"
 HLM = "hlm"
 _NEVER_SKIP = (LLM, HLM)
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """Sums over the prompts of a policy run that did not fail; fields as in `Sample`."""
-
-    prompts: int
-    tokens: int
-    uploaded: int
-    rejected: int
-    model_bits: int
-    payload_bits: int
-    wire_bytes: int
-    latency_s: float
-    draft_s: float
-    airtime_s: float
-    llm_forwards: int
-    llm_positions: int
-    bs_busy_s: float
-    skipped: int = 0
-    audited: int = 0
-    audit_bits: int = 0
-    outage_tokens: int = 0
-    lost_links: int = 0
-
-    @classmethod
-    def of(cls, samples: Sequence[Sample]) -> Totals:
-        """Return the sums of `samples`."""
-        kept = [sample for sample in samples if not sample.failed]
-        names = [f.name for f in dataclasses.fields(cls)][1:]
-        return cls(len(kept), *(sum(getattr(sample, name) for sample in kept) for name in names))
-
-    @property
-    def counts(self) -> TokenCounts:
-        """What the paper's energy model counts."""
-        return TokenCounts(self.tokens, self.uploaded, self.rejected)
-
-
-@dataclass(frozen=True, slots=True)
-class Bill:
-    """What turns counts and seconds into energy and throughput.
-
-    Attributes:
-        vocabulary_size: V of the pair: B is a share of V · 32 bits.
-        hlm: totals of the run's one `hlm` row, in the same setting; None leaves η unknown.
-        joules: the physical powers.
-        eq3: the constants of the paper's throughput.
-    """
-
-    vocabulary_size: int
-    hlm: Totals | None = None
-    joules: JouleProfile = field(default_factory=JouleProfile)
-    eq3: Eq3 = PAPER
-
-    def saving(self, totals: Totals) -> float | None:
-        """Return η against `hlm`; None without tokens on either side."""
-        if self.hlm is None or not self.hlm.tokens or not totals.tokens:
-            return None
-        energy = paper_energy(totals.counts, totals.model_bits, self.vocabulary_size)
-        return energy_saving_ratio(energy, paper_hlm_energy(self.hlm.counts))
-
-    def energy_j(self, totals: Totals) -> float:
-        """Return the joules of a run: transmitter, device and base station."""
-        return self.joules.energy_j(totals.airtime_s, totals.draft_s, totals.bs_busy_s).total_j
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +49,12 @@ class PolicyResult:
         llm_log_prob: mean over prompts of the LLM's mean log-probability of the answer's tokens, nats a token.
         tv: mean over prompts of the mean TV(x, y) where y was seen.
         energy_saving_ratio: η in the paper's profile; None for `llm` and without an `hlm` row.
-        energy_j: joules in all.
+        energy_j: modelled joules in all, watts times busy seconds: the three parts that follow.
+        transmit_j, device_j, basestation_j: modelled, of transmitter, device and base station.
+        measured_j: joules that meters read while these prompts were answered; None unless both ends were measured.
+        measured_device_j: of them, the device's; None where it was not measured, or not apart.
+        measured_basestation_j: likewise the base station's; 0 where it was never asked.
+        measured_machine_j: of one machine that was device and base station, which no meter tells apart.
         throughput_tok_s: tokens ÷ latency, measured compute and link clock.
         throughput_paper_tok_s: Eq. (3) with the paper's constants; None for `llm`.
         latency_s: mean seconds a prompt.
@@ -172,6 +112,13 @@ class PolicyResult:
     audit_rows: int = 0
     outage_tokens: int = 0
     lost_links: int = 0
+    transmit_j: float | None = None
+    device_j: float | None = None
+    basestation_j: float | None = None
+    measured_j: float | None = None
+    measured_device_j: float | None = None
+    measured_basestation_j: float | None = None
+    measured_machine_j: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the object of `results.json`; an interval becomes `{mean, low, high}`."""
@@ -185,7 +132,7 @@ class PolicyResult:
             InvalidRequestError: if fields are missing or unknown.
         """
         names = {f.name for f in dataclasses.fields(cls)}
-        # Of audits and outages, an earlier version said nothing.
+        # Of audits, outages and meters, an earlier version said nothing.
         needed = {f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING}
         if not needed <= set(values) <= names:
             missing, unknown = sorted(needed - set(values)), sorted(set(values) - names)
@@ -216,6 +163,7 @@ def summarise(
     _check(row.label, samples, scores)
     totals = Totals.of(samples)
     kept = [index for index, sample in enumerate(samples) if not sample.failed]
+    energy, measured = bill.energy(totals), MeasuredTotals.of(samples)
     alone = policy == LLM
     upload_rate = 0.0 if alone else _ratio(totals.uploaded, totals.tokens)
     reject_rate = None if alone else _ratio(totals.rejected, totals.uploaded)
@@ -242,7 +190,7 @@ def summarise(
         llm_log_prob=_mean([samples[index].llm_log_prob for index in kept], seed),
         tv=_mean([samples[index].tv for index in kept], seed),
         energy_saving_ratio=None if alone else bill.saving(totals),
-        energy_j=bill.energy_j(totals),
+        energy_j=energy.total_j,
         throughput_tok_s=_ratio(totals.tokens, totals.latency_s),
         throughput_paper_tok_s=None if alone or upload_rate is None else bill.eq3.throughput_tok_s(upload_rate),
         latency_s=_mean([samples[index].latency_s for index in kept], seed),
@@ -258,6 +206,13 @@ def summarise(
         audit_rows=totals.audited,
         outage_tokens=totals.outage_tokens,
         lost_links=totals.lost_links,
+        transmit_j=energy.transmit_j,
+        device_j=energy.device_j,
+        basestation_j=energy.basestation_j,
+        measured_j=measured.total_j,
+        measured_device_j=measured.device_j,
+        measured_basestation_j=measured.basestation_j,
+        measured_machine_j=measured.machine_j,
     )
 
 

@@ -11,25 +11,24 @@ slows all policies alike.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from uihlm_device.audit import AuditLedger
 from uihlm_device.conversation import Conversation
 from uihlm_device.decoder import Decoder
 from uihlm_device.rules.risk import RiskPolicy
-from uihlm_device.stream.session import Cost
 from uihlm_device.tokens import Origin, TokenRecord
 from uihlm_evaluation.prompts.datasets import Dataset, Example
-from uihlm_evaluation.quality.agreement import Agreement, mean_tv
+from uihlm_evaluation.quality.agreement import Agreement
 from uihlm_evaluation.runs.configuration import RunConfig, differences
-from uihlm_evaluation.runs.samples import RoundWriter, Sample, SampleWriter, Stop, keep_rounds, read_samples
+from uihlm_evaluation.runs.samples import RoundWriter, Sample, SampleWriter, keep_rounds, read_samples
+from uihlm_evaluation.runs.summing import audited, basestation_j, summed, with_audit, with_joules
 from uihlm_proto.errors import InvalidRequestError, UihlmError, UnavailableError
 from uihlm_proto.randomness import session_key
 from uihlm_wireless.clock import Clock
-from uihlm_wireless.ledger import Ledger, RoundBill
+from uihlm_wireless.joules.counters import Measured, WindowMeter
+from uihlm_wireless.ledger import Ledger
 
 SAMPLES, ROUNDS, RUN = "samples.jsonl", "rounds.jsonl", "run.json"
 
@@ -64,6 +63,7 @@ class RoundLine:
     uplink_wire_bytes: int
     llm_forwards: int
     llm_positions: int
+    basestation_j: float | None = None
 
     @classmethod
     def of(cls, policy: str, prompt: int, record: TokenRecord) -> RoundLine:
@@ -96,6 +96,7 @@ class Bench:
         first_turn: a user turn as prompt ids.
         decode: ids as text, control tokens left out.
         agreement: what asks the LLM's opinion of each answer; None does not ask.
+        meter: what notes when each answer began and ended, and reads counters; None leaves joules to the model.
     """
 
     decoders: dict[str, Decoder]
@@ -104,6 +105,7 @@ class Bench:
     first_turn: Callable[[str], list[int]]
     decode: Callable[[Sequence[int]], str]
     agreement: Agreement | None = None
+    meter: WindowMeter | None = None
 
 
 def run(
@@ -197,6 +199,8 @@ def answer(bench: Bench, name: str, example: Example, config: RunConfig) -> tupl
     conversation = Conversation(session_key(config.selection.seed, example.index))
     records: list[TokenRecord] = []
     failure: UihlmError | None = None
+    end = None if bench.meter is None else bench.meter.begin()
+    measured: Measured | None = None
     started_s = ended_s = bench.clock.now()
     try:
         conversation.extend(bench.first_turn(example.user_turn))
@@ -209,92 +213,21 @@ def answer(bench: Bench, name: str, example: Example, config: RunConfig) -> tupl
     except UihlmError as error:
         failure = error
     finally:
+        measured = None if end is None else end()
         opening, cost = conversation.open_round, conversation.open_cost
         conversation.end_session()
     # Without an answer to Open there is no whole bill of it.
     bill = None if opening is None or cost is None else bench.ledger.pop(opening)
     answer_ids = [record.token for record in records]
     text = bench.decode(answer_ids)
-    records = [_audited(record, conversation.audit) for record in records]
+    records = [audited(record, conversation.audit) for record in records]
     # After the answer, and after its clock has stopped.
     log_prob = None
     if bench.agreement is not None and failure is None:
         log_prob = bench.agreement.log_prob(conversation.ids[: conversation.answer_start], answer_ids)
     # The clock counts on from prompt to prompt: to the nanosecond, an answer takes as long in a resumed run as in a whole.
     latency_s = round(ended_s - started_s, 9)
-    sample = _sample(name, example, text, records, cost, bill, latency_s, log_prob, failure)
-    sample = replace(sample, lost_links=conversation.lost_links)
-    return _with_audit(sample, records, conversation.audit, config.decode.audits, theta_u), records
-
-
-def _audited(record: TokenRecord, audit: AuditLedger) -> TokenRecord:
-    """Return the record with what an audit said of its token, if it was skipped."""
-    told = record.origin is Origin.LOCAL and record.position in audit.reject_prob
-    return replace(record, reject_prob=audit.reject_prob[record.position]) if told else record
-
-
-def _with_audit(
-    sample: Sample, records: Sequence[TokenRecord], audit: AuditLedger, asked: bool, theta_u: float | None
-) -> Sample:
-    """Return the sample with the sums of its audit; an audit of some skipped tokens says nothing of the others."""
-    skipped = [record for record in records if record.origin is Origin.LOCAL]
-    told = [record.reject_prob for record in skipped if record.reject_prob is not None]
-    whole = asked and len(told) == len(skipped)
-    return replace(
-        sample,
-        skipped_risk_sum=math.fsum(told) if whole else None,
-        skipped=len(skipped),
-        audited=len(told),
-        audit_bits=audit.sent_bit,
-        theta_u=theta_u,
-    )
-
-
-def _sample(
-    policy: str,
-    example: Example,
-    text: str,
-    records: Sequence[TokenRecord],
-    opening: Cost | None,
-    bill: RoundBill | None,
-    latency_s: float,
-    log_prob: float | None,
-    failure: UihlmError | None,
-) -> Sample:
-    """Sum one answer up. The Open's prefill and bytes belong to it as much as its rounds do."""
-    cost = opening or Cost()
-    if failure is not None:
-        stop = Stop.ERROR
-    else:
-        stop = Stop.EOS if records and records[-1].stop else Stop.LENGTH
-    forward_s = (bill.forward_s if bill else 0.0) + sum(r.forward_s for r in records)
-    return Sample(
-        policy=policy,
-        prompt=example.index,
-        text=text,
-        reference=example.output,
-        tokens=len(records),
-        uploaded=sum(r.uploaded for r in records),
-        rejected=sum(r.origin is Origin.RESAMPLED for r in records),
-        outage_tokens=sum(r.origin is Origin.OUTAGE for r in records),
-        stop=stop,
-        model_bits=sum(r.model_bits for r in records),
-        payload_bits=sum(r.payload_bits for r in records),
-        wire_bytes=(bill.wire_bytes if bill else 0) + sum(r.wire_bytes for r in records),
-        latency_s=latency_s,
-        draft_s=sum(r.draft_s for r in records),
-        forward_s=forward_s,
-        queue_s=cost.queue_s + sum(r.queue_s for r in records),
-        link_s=(bill.link_s if bill else 0.0) + sum(r.link_s for r in records),
-        airtime_s=(bill.airtime_s if bill else 0.0) + sum(r.airtime_s for r in records),
-        llm_forwards=cost.forwards + sum(r.llm_forwards for r in records),
-        llm_positions=cost.positions + sum(r.llm_positions for r in records),
-        bs_busy_s=forward_s,
-        open_uplink_wire_bytes=bill.uplink_wire_bytes if bill else 0,
-        open_downlink_wire_bytes=bill.downlink_wire_bytes if bill else 0,
-        open_forward_s=bill.forward_s if bill else 0.0,
-        target=example.target,
-        tv=mean_tv([r.tv for r in records]),
-        llm_log_prob=log_prob,
-        error=None if failure is None else str(failure),
-    )
+    sample = summed(name, example, text, records, cost, bill, latency_s, config.joules, failure)
+    sample = replace(sample, lost_links=conversation.lost_links, llm_log_prob=log_prob)
+    sample = with_audit(sample, records, conversation.audit, config.decode.audits, theta_u)
+    return with_joules(sample, measured, basestation_j(cost, records)), records

@@ -20,6 +20,12 @@ from uihlm_evaluation.runs.lines import LineFile, LineFileError, whole_lines
 
 SIGNIFICANT_DIGITS = 9
 
+# Fields of a sample that say what it cost in joules, and when.
+JOULES = (
+    *("transmit_j", "device_j", "basestation_j"),
+    *("measured_device_j", "measured_basestation_j", "measured_machine_j", "started_unix_s", "ended_unix_s"),
+)
+
 
 class SampleFileError(LineFileError):
     """A line of a samples or rounds file that is not what this program writes."""
@@ -72,6 +78,11 @@ class Sample:
         tv: mean TV(x, y) over the tokens whose y was seen, 0 … 1; None without such a token.
         llm_log_prob: mean log-probability of the answer's tokens under the LLM at temperature 1, nats a token; None where it
             was not asked.
+        transmit_j, device_j, basestation_j: modelled joules, watts times `airtime_s`, `draft_s` and `bs_busy_s`.
+        measured_device_j: joules that a meter read on the device's machine over this answer; None where none did.
+        measured_basestation_j: likewise at the base station (docs/joules.md says over which seconds).
+        measured_machine_j: likewise of one machine that was both, and then the other two are None.
+        started_unix_s, ended_unix_s: wall clock at the prompt and at the last token; None without a meter on the device.
         error: what went wrong; None unless `stop` is ERROR.
     """
 
@@ -108,6 +119,14 @@ class Sample:
     target: str | None = None
     tv: float | None = None
     llm_log_prob: float | None = None
+    transmit_j: float | None = None
+    device_j: float | None = None
+    basestation_j: float | None = None
+    measured_device_j: float | None = None
+    measured_basestation_j: float | None = None
+    measured_machine_j: float | None = None
+    started_unix_s: float | None = None
+    ended_unix_s: float | None = None
     error: str | None = None
 
     @property
@@ -148,8 +167,8 @@ def _hints() -> dict[str, Any]:
 def _sample(values: dict[str, Any]) -> Sample:
     hints = _hints()
     names = [field.name for field in dataclasses.fields(Sample)]
-    # Before a lost link could be survived, no sample had seen one.
-    values = {"outage_tokens": 0, "lost_links": 0, **values}
+    # Before a lost link could be survived, no sample had seen one; and joules stood in results alone.
+    values = {"outage_tokens": 0, "lost_links": 0, **dict.fromkeys(JOULES), **values}
     for problem, keys in (("lacks", set(names) - set(values)), ("has the unknown", set(values) - set(names))):
         if keys:
             raise SampleFileError(

@@ -5,9 +5,10 @@ import json
 import pytest
 
 from uihlm_evaluation.quality.answers import AnswerScore
-from uihlm_evaluation.runs.results import Bill, PolicyResult, Totals, summarise
+from uihlm_evaluation.runs.results import PolicyResult, summarise
 from uihlm_evaluation.runs.rows import Row
 from uihlm_evaluation.runs.samples import Sample, Stop
+from uihlm_evaluation.runs.totals import Bill, Totals
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_wireless.energy import JouleProfile
 
@@ -20,6 +21,8 @@ FIELDS = [
     "throughput_paper_tok_s", "latency_s",
     "llm_forwards_per_token", "llm_positions_per_token", "bs_busy_s", "model_bits", "payload_bits", "wire_bytes",
     "skipped_risk", "audit_coverage", "audit_bits", "audit_rows", "outage_tokens", "lost_links",
+    "transmit_j", "device_j", "basestation_j", "measured_j", "measured_device_j", "measured_basestation_j",
+    "measured_machine_j",
 ]  # fmt: skip
 
 
