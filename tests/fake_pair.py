@@ -81,6 +81,10 @@ class Weights:
             self._drafters[kind] = self._drafter()
         return self._drafters[kind]
 
+    def another(self, rule: Policy, threads: int) -> FakeDrafter:
+        """One more, as the real one."""
+        return self._drafter()
+
     def _drafter(self) -> FakeDrafter:
         weights = self
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from uihlm_basestation.engines.loading import EngineSettings, load_engine
+from uihlm_basestation.engines.loading import EngineSettings, backends, load_engine
 from uihlm_basestation.server import serve
 from uihlm_cli.errors import reported
 from uihlm_cli.options.flags import option
@@ -39,7 +39,11 @@ main.add_command(health.command)
 @option("--host", default="127.0.0.1", help="Address to listen on.")
 @option("--port", type=click.IntRange(0, 65535), default=50051, help="Port; 0 takes a free one.")
 @sharing_options
-@option("--backend", type=click.Choice(["llama", "torch"]), help="Library.  [default: llama for a GGUF, else torch]")
+@option(
+    "--backend",
+    type=click.Choice(backends()),
+    help="Library, or an engine of another package.  [default: llama for a GGUF, else torch]",
+)
 @option("--threads", type=click.IntRange(0), default=0, help="llama: CPU threads; 0 takes every core.")
 @option("--gpu-layers", type=int, default=-1, help="llama: blocks on a GPU, if the library has one; -1 is all.")
 @option(

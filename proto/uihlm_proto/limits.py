@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from uihlm_proto.codecs import CODECS, codec
+from uihlm_proto.codecs import codec, names
 
 PROTOCOL_VERSION = 1
 
@@ -17,8 +17,8 @@ _PER_DRAFT_BYTES = 32
 
 def max_request_bytes(vocabulary_size: int, max_context: int) -> int:
     """Return the largest request a correct device can send: a full prefix, or MAX_DRAFTS of the widest codec."""
-    # Of the default parameters; no others make a payload wider than the dense ones.
-    widest = max(codec(name, vocabulary_size).max_payload_bytes for name in CODECS)
+    # Of the default parameters; no others may make a payload wider than these or the dense ones.
+    widest = max(codec(name, vocabulary_size).max_payload_bytes for name in names())
     return _ENVELOPE_BYTES + _ID_BYTES * max_context + MAX_DRAFTS * (widest + _PER_DRAFT_BYTES)
 
 

@@ -1,8 +1,13 @@
-"""From weights to an engine: which library runs them."""
+"""From weights to an engine: which library runs them.
+
+Other packages add engines through the entry-point group `uihlm.engines` (docs/add-an-engine.md).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 
 from uihlm_basestation.engines.engine import Engine
 from uihlm_models.errors import ModelError
@@ -14,7 +19,7 @@ class EngineSettings:
     """How an engine is loaded.
 
     Attributes:
-        backend: `llama` or `torch`; None goes by the form of the weights.
+        backend: one of `backends()`; None goes by the form of the weights.
         max_sessions: caches kept at once; older ones are run again when they are next needed.
         max_context: positions of one session.
         threads: CPU threads of llama.cpp; 0 takes every core.
@@ -37,9 +42,22 @@ class EngineSettings:
     kv_bytes: int | None = None
 
 
+Factory = Callable[[ModelSource, EngineSettings], Engine]
+ENTRY_POINT_GROUP = "uihlm.engines"
+_BUILT_IN = ("llama", "torch")
+
+
+def backends() -> list[str]:
+    """Return every engine's name: the built-in ones, then those of other packages."""
+    others = {point.name for point in entry_points(group=ENTRY_POINT_GROUP)} - set(_BUILT_IN)
+    return [*_BUILT_IN, *sorted(others)]
+
+
 def load_engine(source: ModelSource, settings: EngineSettings = EngineSettings()) -> Engine:
     """Return an engine that serves the weights; ModelError says what is missing or does not fit."""
     backend = settings.backend or ("llama" if source.kind is Kind.GGUF else "torch")
+    if backend not in _BUILT_IN:
+        return _from_package(backend, source, settings)
     if backend == "llama":
         if source.kind is not Kind.GGUF:
             raise ModelError(
@@ -75,3 +93,10 @@ def load_engine(source: ModelSource, settings: EngineSettings = EngineSettings()
         max_context=min(settings.max_context, model.context_length),
         kv_bytes=settings.kv_bytes,
     )
+
+
+def _from_package(backend: str, source: ModelSource, settings: EngineSettings) -> Engine:
+    for point in entry_points(group=ENTRY_POINT_GROUP, name=backend):
+        factory: Factory = point.load()
+        return factory(source, settings)
+    raise ModelError(f"unknown engine {backend!r}: known are {', '.join(backends())}; install the package that has it")

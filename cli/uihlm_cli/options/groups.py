@@ -17,7 +17,7 @@ from uihlm_cli.options.link_traces import link_trace_options
 from uihlm_cli.options.types import codec_name, draft_length, load_config, load_learned, profile_defaults
 from uihlm_evaluation.prompts.datasets import NAMES
 from uihlm_evaluation.runs.configuration import ClockMode, RunConfig
-from uihlm_proto.codecs import CODECS
+from uihlm_proto.codecs import names as codec_names
 from uihlm_proto.limits import MAX_DRAFTS
 from uihlm_wireless.energy import JouleProfile
 from uihlm_wireless.fading import FadingMode
@@ -85,7 +85,7 @@ decode_options: Callable[[F], F] = group(
         type=codec_name,
         metavar="NAME",
         default=_DEFAULT.codec,
-        help=f"Uplink codec: {', '.join(CODECS)}; lattice:k=16,l=128 and lattice:tv=0.05,alpha=0.1 set its grid.",
+        help=f"Uplink codec: {', '.join(codec_names())}; lattice:k=16,l=128 and lattice:tv=0.05,alpha=0.1 set its grid.",
     ),
     option(
         "--draft-length",

@@ -10,12 +10,15 @@ dense16     id ‖ x as float16, V·16 bits                                     
 lattice     K likeliest tokens, counts that sum to ℓ, d: 35 bytes at K=16, ℓ=128      residual
 coupled     id alone, ⌈log2 V⌉ bits, rounded up to whole bytes                     coupled
 
-A name may carry parameters after a colon (`lattice:k=16,l=128`); only `lattice` has any (lattice_settings.py).
+A name may carry parameters after a colon (`lattice:k=16,l=128`); of these only `lattice` has any (lattice_settings.py).
+Other packages add codecs through the entry-point group `uihlm.codecs` (docs/add-a-codec.md); both ends must have them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
+from importlib.metadata import EntryPoint, entry_points
 
 import numpy as np
 
@@ -29,10 +32,12 @@ from uihlm_proto.errors import InvalidRequestError
 
 __all__ = [
     "CODECS",
+    "ENTRY_POINT_GROUP",
     "Codec",
     "CodedDraft",
     "CoupledCodec",
     "DenseCodec",
+    "Factory",
     "FloatArray",
     "Judge",
     "LatticeCodec",
@@ -40,7 +45,10 @@ __all__ = [
     "canonical_name",
     "codec",
     "id_bit",
+    "names",
 ]
+
+ENTRY_POINT_GROUP = "uihlm.codecs"
 
 # What follows the colon of a name, and V.
 Factory = Callable[[str, int], Codec]
@@ -69,12 +77,24 @@ CODECS: dict[str, Factory] = {
 }
 
 
+@functools.cache
+def _others() -> Mapping[str, EntryPoint]:
+    """Return the codecs of other packages; looked up once, as a stranger may ask for any name any number of times."""
+    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP) if point.name not in CODECS}
+
+
+def names() -> list[str]:
+    """Return every codec name without parameters: the built-in ones in the order above, then those of other packages."""
+    return [*CODECS, *sorted(_others())]
+
+
 def codec(name: str, vocabulary_size: int) -> Codec:
     """Return the codec of that name for a vocabulary of V tokens; InvalidRequestError lists the known ones."""
     family, colon, parameters = name.partition(":")
-    if family not in CODECS or len(name) > _MAX_NAME or (colon and not parameters):
-        raise InvalidRequestError(f"unknown codec {name[:_MAX_NAME]!r}: this end knows {', '.join(sorted(CODECS))}")
-    return CODECS[family](parameters, vocabulary_size)
+    if family not in names() or len(name) > _MAX_NAME or (colon and not parameters):
+        raise InvalidRequestError(f"unknown codec {name[:_MAX_NAME]!r}: this end knows {', '.join(sorted(names()))}")
+    factory: Factory = CODECS[family] if family in CODECS else _others()[family].load()
+    return factory(parameters, vocabulary_size)
 
 
 def canonical_name(name: str) -> str:
