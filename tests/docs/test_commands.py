@@ -1,0 +1,116 @@
+"""Every command of the documentation, in the order of its page: run small where it can be, parsed where it cannot.
+
+What is run, on a fake pair or, slowly, on the bundled one, and what is parsed only and why, is said in
+tests/page_commands.py; what parsing means, in tests/page_parsing.py. A page that is added is read without more ado.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from page_parsing import check, variables
+from pages import PAGES, ROOT, Command, commands, install_package
+
+TESTS = ROOT / "tests"
+
+
+def played(page: Path, folder: Path, pair: str) -> list[dict]:
+    """Play a page in a process of its own, in a folder of its own."""
+    package, here = folder / "package", folder / "here"
+    package.mkdir()
+    here.mkdir()
+    install_package(page, package)
+    paths = [str(package), str(TESTS), str(ROOT), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "HF_HUB_OFFLINE": "1"}
+    asked = json.dumps({"page": str(page.relative_to(ROOT)), "pair": pair})
+    result = subprocess.run(
+        [sys.executable, "-m", "page_commands"],
+        input=asked, capture_output=True, text=True, env=environment, cwd=here, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-4000:]
+    return json.loads(result.stdout)
+
+
+def judged(page: Path, folder: Path, pair: str) -> None:
+    done = played(page, folder, pair)
+    for entry in done:
+        print("run   " if entry["parsed_only"] is None else "parsed", entry["command"], entry["parsed_only"] or "")
+    failures = [f"{entry['command']}: {entry['failure']}" for entry in done if entry["failure"]]
+    assert not failures, "\n".join(failures)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: page.name)
+def test_every_command_of_the_page_is_right(page, tmp_path):
+    judged(page, tmp_path, "fake")
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme_run_on_the_bundled_pair(tmp_path):
+    judged(ROOT / "README.md", tmp_path, "bundled")
+
+
+def test_environment_variables_in_the_text_are_read():
+    named = {
+        (page.name, name)
+        for page in PAGES
+        for name in re.findall(r"\bUIHLM_[A-Z_]+[A-Z]\b", page.read_text(encoding="utf-8"))
+    }
+    assert named
+    assert {name for _, name in named} <= variables(), sorted(named)
+
+
+WRONG = [
+    "uihlm-device evaluate",
+    "uihlm-device eval --polcy hlm",
+    "uihlm-device chat --policy none",
+    "uihlm-device eval --limit 0",
+    "uihlm-device eval --codec dense8",
+    "uihlm-device score u",
+    "uihlm-bs serve --backend other",
+    "UIHLM_EVAL_THETA=0.4 uihlm-device eval",
+    "python -m benchmarks.nothing",
+    "python -m benchmarks.round --no-such-flag",
+    "python docs/figures/nothing.py",
+    "python -c 'print('",
+    "pip install 'uihlm[everything]'",
+    "pip install -c nothing.txt tox",
+    "tox -e nothing",
+    "docker compose run --rm device-z uihlm-device chat",
+    "docker compose exec basestation uihlm-bs topp",
+    "uihlm-devise chat",
+]
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_a_command_that_does_not_exist_is_found(line, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(f"```sh\n{line}\n```\n", encoding="utf-8")
+    (command,) = commands(page)
+    assert check(command) is not None
+
+
+def test_lines_are_read_as_a_shell_reads_them(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "One `uihlm-bs\ntop --once` in a line, `uihlm-device chat --policy …` cut short.\n"
+        "```sh\nA=1 one -x 'a b'  # remark\ntwo < in > out 2>&1 && three | four \\\n  --five\n"
+        "six <<EOF\nnot a command\nEOF\n```\n```console\n$ seven\noutput\n```\n```python\neight\n```\n",
+        encoding="utf-8",
+    )
+    one = Command("page.md", 4, ("one", "-x", "a b"), (("A", "1"),))
+    assert commands(page) == [
+        one,
+        Command("page.md", 5, ("two",)),
+        Command("page.md", 5, ("three",)),
+        Command("page.md", 5, ("four", "--five")),
+        Command("page.md", 7, ("six",)),
+        Command("page.md", 12, ("seven",)),
+        Command("page.md", 1, ("uihlm-bs", "top", "--once"), fenced=False),
+    ]
