@@ -201,7 +201,8 @@ def _local(models: Models, config: RunConfig, shared_paths: bool) -> Iterator[st
     from uihlm_basestation.local import local_basestation
 
     assert models.llm is not None, "settings without a server name an LLM"
-    engine: Engine = load_engine(models.llm, EngineSettings(backend=config.backend, threads=config.threads))
+    settings = EngineSettings(backend=config.backend, threads=config.threads, weight_type=config.llm_dtype or "auto")
+    engine: Engine = load_engine(models.llm, settings)
     if shared_paths:
         engine = SharedPathEngine(engine)
     with local_basestation(engine) as address:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -13,6 +14,8 @@ from uihlm_basestation.engines.loading import EngineSettings, backends, load_eng
 from uihlm_basestation.server import serve
 from uihlm_cli.errors import reported
 from uihlm_cli.options.flags import option
+from uihlm_cli.options.weights import HELP as WEIGHT_TYPES_HELP
+from uihlm_cli.options.weights import MEASURED, WEIGHT_TYPES, measured_type
 from uihlm_cli.station import health, top
 from uihlm_cli.station.observing import observers, observing_options, voice
 from uihlm_cli.station.pool import RAY, check_pool, pool_options, run_pool
@@ -48,10 +51,9 @@ main.add_command(health.command)
 @option("--gpu-layers", type=int, default=-1, help="llama: blocks on a GPU, if the library has one; -1 is all.")
 @option(
     "--dtype",
-    type=click.Choice(["auto", "float32", "bfloat16", "float16", "q8_0"]),
+    type=click.Choice(WEIGHT_TYPES),
     default="auto",
-    help="Type of the weights; auto is as the file has them. llama writes a file of another type once, into the cache; "
-    "q8_0 is llama's alone.",
+    help=f"Type of the weights: {WEIGHT_TYPES_HELP}",
 )
 @option("--device-map", default="auto", help="torch: where the weights go.")
 @option("--load-in-4bit", is_flag=True, help="torch: quantise with bitsandbytes.")
@@ -95,6 +97,9 @@ def serve_command(**values: Any) -> None:
             device_map=values["device_map"],
             load_in_4bit=values["load_in_4bit"],
         )
+        if settings.weight_type == MEASURED:
+            # Here, so that every replica of a pool has the same.
+            settings = replace(settings, weight_type=measured_type(resolve(values["model"], Role.TARGET), settings))
         if values["engine_pool"] == RAY:
             run_pool(values, settings, serving(values), trust, ready)
             chrome.say("stopped")

@@ -13,12 +13,41 @@ from pathlib import Path
 
 from uihlm_models.bundled import cache_dir, file_digest
 from uihlm_models.errors import ModelError
-from uihlm_models.llama.library import forget_errors, library, recent_errors
+from uihlm_models.llama.library import forget_errors, library, load_model, metadata, recent_errors
 
 # Numbers of llama.cpp's enum of file types, which is written into files and so never renumbered.
 FILE_TYPES = {"float32": 0, "float16": 1, "q8_0": 7, "bfloat16": 32}
 
+# Bits of a weight, scales included; types that are not here take fewer than 8.
+_WIDTHS_BIT = {0: 32.0, 1: 16.0, 7: 8.5, 32: 16.0}
+
 _HASH_DIGITS = 16
+
+
+def rewritten_path(source: Path, weight_type: str) -> Path:
+    """Return where the cache holds, or would hold, a file in another type."""
+    return cache_dir() / f"{source.stem}-{weight_type}-{file_digest(source)[:_HASH_DIGITS]}.gguf"
+
+
+def not_narrower(source: Path) -> dict[str, float]:
+    """Return the types of FILE_TYPES that lose nothing of a file's own but last bits, with the bytes each would take.
+
+    Raises:
+        ModelError: if the file cannot be read.
+    """
+    model = load_model(source, vocabulary_only=True)
+    try:
+        own = int(metadata(model, "general.file_type") or -1)
+    finally:
+        library().llama_model_free(model)
+    size = source.stat().st_size
+    # Files of few bits hold some tensors in more: a fifth more than 4 bits a weight, roughly.
+    own_bit = _WIDTHS_BIT.get(own, 5.0)
+    return {
+        name: size * _WIDTHS_BIT[number] / own_bit
+        for name, number in FILE_TYPES.items()
+        if number != own and _WIDTHS_BIT[number] >= own_bit
+    }
 
 
 def rewritten(source: Path, weight_type: str) -> Path:
@@ -29,7 +58,7 @@ def rewritten(source: Path, weight_type: str) -> Path:
     """
     if weight_type not in FILE_TYPES:
         raise ModelError(f"llama.cpp has no weights of type {weight_type}: take one of {', '.join(FILE_TYPES)}")
-    path = cache_dir() / f"{source.stem}-{weight_type}-{file_digest(source)[:_HASH_DIGITS]}.gguf"
+    path = rewritten_path(source, weight_type)
     if path.exists():
         return path
     lib = library()

@@ -190,3 +190,13 @@ def test_weights_that_are_not_there_exit_1_with_a_sentence(monkeypatch):
 def test_usage_errors_exit_2(loading, arguments):
     assert CliRunner().invoke(basestation.main, ["serve", *arguments]).exit_code == 2
     assert loading.settings == []
+
+
+def test_measured_weights_reach_the_engine_by_their_name(loading, monkeypatch):
+    async def serve(*arguments, **more):
+        """Serve nothing."""
+
+    monkeypatch.setattr(basestation, "serve", serve)
+    monkeypatch.setattr(basestation, "measured_type", lambda source, settings: "float16")
+    assert CliRunner().invoke(basestation.main, ["serve", "--dtype", "measured"]).exit_code == 0
+    assert [settings.weight_type for settings in loading.settings] == ["float16"]

@@ -25,7 +25,7 @@ class EngineSettings:
         threads: CPU threads of llama.cpp; 0 takes every core.
         gpu_layers: llama.cpp: blocks put on a GPU; -1 puts all.
         weight_type: `auto` (as the file has them), `float32`, `bfloat16`, `float16`; llama.cpp also `q8_0`: the file is then
-            written anew once (uihlm_models/gguf_types.py).
+            written anew once (uihlm_models/gguf_types.py). Which is fastest here, engines.fastest measures.
         device_map: Torch: `auto`, `cpu`, `cuda:0` …
         load_in_4bit: Torch: quantise with bitsandbytes.
         kv_bytes: most memory for caches; None bounds them by `max_sessions` alone.

@@ -15,6 +15,8 @@ from uihlm_cli.options.access import access_options
 from uihlm_cli.options.flags import FILE, OUTPUT_FOLDER, F, choice, group, one_of, option
 from uihlm_cli.options.link_traces import link_trace_options
 from uihlm_cli.options.types import codec_name, draft_length, load_config, load_learned, profile_defaults
+from uihlm_cli.options.weights import HELP as WEIGHT_TYPES_HELP
+from uihlm_cli.options.weights import WEIGHT_TYPES
 from uihlm_evaluation.prompts.datasets import NAMES
 from uihlm_evaluation.runs.configuration import ClockMode, RunConfig
 from uihlm_proto.codecs import names as codec_names
@@ -56,6 +58,9 @@ model_options: Callable[[F], F] = group(
     option("--model", default="bundled", help="Drafter: a preset (bundled, paper), a GGUF, a folder, or a hub id."),
     option(
         "--llm", default=None, help="LLM of the local base station, as --model.  [default: the preset's, or bundled]"
+    ),
+    option(
+        "--llm-dtype", type=click.Choice(WEIGHT_TYPES), default="auto", help=f"Weights of that LLM: {WEIGHT_TYPES_HELP}"
     ),
     option("--server", default=None, metavar="HOST:PORT", help="Use this base station instead of a local one."),
     access_options,
@@ -196,7 +201,9 @@ def link_options(default_profile: str, default_clock: ClockMode) -> Callable[[F]
         option("--distance-m", type=click.FloatRange(0, min_open=True), help="d, metres.  [default: the link's]"),
         option("--path-loss-exponent", type=float, help="α.  [default: the link's]"),
         option("--fading", type=choice(FadingMode), help="Of the uplink.  [default: the link's]"),
-        option("--fading-seed", type=int, help="Seed of the fading, or of places in --link-trace, alone.  [default: 0]"),
+        option(
+            "--fading-seed", type=int, help="Seed of the fading, or of places in --link-trace, alone.  [default: 0]"
+        ),
         option(
             "--coherence-s",
             type=click.FloatRange(0, min_open=True),

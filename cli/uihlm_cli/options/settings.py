@@ -9,6 +9,7 @@ import click
 from uihlm_cli.options.flags import Values
 from uihlm_cli.options.link_traces import traced
 from uihlm_cli.options.outages import outage_of
+from uihlm_cli.options.weights import llm_dtype
 from uihlm_device.decode_settings import DecodeSettings
 from uihlm_device.drafting import Decide
 from uihlm_device.rules.importance import Readout
@@ -77,6 +78,7 @@ def run_config(values: Values, policies: tuple[str, ...], selection: Selection =
         joules=JouleProfile(transmit_w, values["device_w"], values["basestation_w"]),
         model=values["model"],
         llm=llm_name(values),
+        llm_dtype=llm_dtype(values, llm_name(values)),
         layer=values["layer"],
         threads=values["threads"],
         backend=values["backend"],

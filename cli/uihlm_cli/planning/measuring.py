@@ -13,6 +13,7 @@ import click
 from uihlm_cli.options.access import access_of
 from uihlm_cli.options.flags import Values
 from uihlm_cli.options.settings import llm_name
+from uihlm_cli.options.weights import llm_dtype
 from uihlm_cli.runs.frame import chosen_prompts
 from uihlm_device.decode_settings import DecodeSettings
 from uihlm_device.rules.policies import PolicySettings, policy
@@ -53,6 +54,7 @@ def measured(profile: Profile, values: Values, folder: Path | None) -> Profile:
         clock=ClockMode.SIMULATED,
         model=values["model"],
         llm=llm_name(values),
+        llm_dtype=llm_dtype(values, llm_name(values)),
         threads=values["threads"],
         backend=values["backend"],
     )

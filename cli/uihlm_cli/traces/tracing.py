@@ -11,6 +11,7 @@ import click
 
 from uihlm_cli.options.flags import F, Values, option
 from uihlm_cli.options.settings import llm_name
+from uihlm_cli.options.weights import llm_dtype
 from uihlm_device.decode_settings import DecodeSettings
 from uihlm_device.rules.uncertainty import Estimator
 from uihlm_evaluation.calibration.tracing import PARTS, Progress
@@ -49,6 +50,7 @@ def trace_config(values: Values) -> RunConfig:
         clock=ClockMode.SIMULATED,
         model=values["model"],
         llm=llm_name(values),
+        llm_dtype=llm_dtype(values, llm_name(values)),
         threads=values["threads"],
         backend=values["backend"],
     )

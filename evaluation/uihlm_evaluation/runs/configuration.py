@@ -75,10 +75,12 @@ class RunConfig:
         joules: watts of the physical energy profile.
         model: the drafter, as --model names it.
         llm: the LLM, as --llm names it; None where a server was named.
+        llm_dtype: in which type the local LLM's weights run; None is as the file has them.
         layer: the attention layer read; None is the model's default.
         threads: CPU threads of each model; 0 takes every core.
         backend: `llama` or `torch`; None goes by the form of the weights.
         agreement: whether the LLM scores each answer after it, unbilled.
+        meter: what measures joules, `zeus` or `csv`; None where they are modelled alone.
     """
 
     selection: Selection = Selection()
@@ -98,6 +100,8 @@ class RunConfig:
     grid: tuple[Row, ...] = ()
     profile: str | None = None
     agreement: bool = False
+    meter: str | None = None
+    llm_dtype: str | None = None
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -128,8 +132,9 @@ class RunConfig:
 
 
 def _given(fields: list[tuple[str, Any]]) -> dict[str, Any]:
-    # A run without learned weights, a rule for outages or a trace keeps the digest it had before there were any.
-    return {name: value for name, value in fields if name not in ("learned", "outage", "trace") or value is not None}
+    # A run without one of these keeps the digest it had before there were any.
+    optional = ("learned", "outage", "trace", "meter", "llm_dtype")
+    return {name: value for name, value in fields if name not in optional or value is not None}
 
 
 def _plain(value: object) -> Any:

@@ -59,6 +59,7 @@ SETTINGS = {
     "--llm": ("my.gguf", "llm", "my.gguf"),
     "--server": ("127.0.0.1:1", "llm", None),
     "--layer": ("7", "layer", 7),
+    "--llm-dtype": ("float16", "llm_dtype", "float16"),
     "--threads": ("7", "threads", 7),
     "--backend": ("torch", "backend", "torch"),
 }
@@ -121,9 +122,11 @@ def test_flag_sets_its_setting_and_changes_the_digest(flag):
 def differing(a: dict, b: dict, prefix: str = "") -> set[str]:
     names: set[str] = set()
     for name in a.keys() | b.keys():
-        if isinstance(a[name], dict) and isinstance(b[name], dict):
-            names |= differing(a[name], b[name], f"{prefix}{name}.")
-        elif a[name] != b[name]:
+        # What is at its default may be left out.
+        own, other = a.get(name), b.get(name)
+        if isinstance(own, dict) and isinstance(other, dict):
+            names |= differing(own, other, f"{prefix}{name}.")
+        elif own != other:
             names.add(prefix + name)
     return names
 
