@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -119,18 +118,14 @@ def _measured(profile: Profile, path: Path | None, values: Values) -> Profile:
 
 def _figures(figures: PlanFigures, values: Values) -> PlanFigures:
     """Return the profile's figures with the given times put in."""
-    given: dict[str, float] = {}
     if (draft_s := values["draft_time_s"]) is not None:
         # A step with u costs what it costs more; a further node stays the share of a step that it was.
         share = draft_s / figures.draft_s if figures.draft_s else 1.0
-        given |= {
-            "draft_s": draft_s,
-            "u_draft_s": share * figures.u_draft_s,
-            "draft_position_s": share * figures.draft_position_s,
-        }
-    if values["forward_time_s"] is not None:
-        given |= {"forward_s": values["forward_time_s"], "position_s": values["position_time_s"] or 0.0}
-    return dataclasses.replace(figures, **given)
+        further_s, u_draft_s = share * figures.draft_position_s, share * figures.u_draft_s
+        figures = replace(figures, draft_s=draft_s, u_draft_s=u_draft_s, draft_position_s=further_s)
+    if (forward_s := values["forward_time_s"]) is not None:
+        figures = replace(figures, forward_s=forward_s, position_s=values["position_time_s"] or 0.0)
+    return figures
 
 
 def link_of(values: Values) -> LinkSettings:

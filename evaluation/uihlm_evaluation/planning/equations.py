@@ -91,6 +91,10 @@ class Model:
         self._sizes = sizes
         self._acceptance = figures.acceptance if acceptance is None else acceptance
 
+    def of(self, figures: PlanFigures) -> Model:
+        """Return the equations for other figures, all else as here."""
+        return Model(figures, self._sizes, self._acceptance)
+
     def predict(self, way: Way, conditions: Conditions) -> Prediction:
         """Return what a way comes to.
 

@@ -13,7 +13,7 @@ from uihlm_wireless.fading import FadingMode
 from uihlm_wireless.meter import upload_model_bit, upload_payload_bit, wire_bytes
 from uihlm_wireless.settings import LinkSettings
 
-# Messages whose fades are drawn for a mean airtime.
+# Messages that a mean airtime is of, where the link is not steady.
 _DRAWS = 256
 
 # A round, position and epoch as long answers have them: protobuf writes small numbers in fewer bytes.
@@ -92,6 +92,8 @@ class Sizes:
 
 @functools.lru_cache(maxsize=4096)
 def mean_airtime_s(link: LinkSettings, bit: int) -> float:
-    """Return the mean seconds that so many bits are on the air: exact without fading, else over drawn messages."""
-    draws = 1 if link.fading is FadingMode.NONE or link.radio is None else _DRAWS
-    return sum(link.uplink_airtime_s(bit, bytes(16), 1 + draw) for draw in range(draws)) / draws
+    """Return the mean seconds that so many bits are on the air: exact on a steady link, else over drawn fades or places of a
+    trace."""
+    steady = link.trace is None and (link.fading is FadingMode.NONE or link.radio is None)
+    keys = [draw.to_bytes(16, "little") for draw in range(1 if steady else _DRAWS)]
+    return sum(link.uplink(key, 0.0).airtime_s(bit, 0.0) for key in keys) / len(keys)

@@ -107,7 +107,7 @@ def footnote(figure: Figure, text: str) -> None:
 
 def svg(figure: Figure, name: str) -> str:
     """Return the figure as one `<svg>` element to stand in a page; ids that it refers to are its name's own."""
-    text = _saved(figure, name, "svg").decode()
+    text = saved(figure, name, "svg").decode()
     return text[text.index("<svg") :]
 
 
@@ -115,11 +115,12 @@ def save(figure: Figure, name: str, folder: Path) -> tuple[Path, Path]:
     """Write the figure as `<name>.svg` and `<name>.png` and return both paths."""
     paths = folder / f"{name}.svg", folder / f"{name}.png"
     for path in paths:
-        path.write_bytes(_saved(figure, name, path.suffix[1:]))
+        path.write_bytes(saved(figure, name, path.suffix[1:]))
     return paths
 
 
-def _saved(figure: Figure, name: str, file_format: str) -> bytes:
+def saved(figure: Figure, name: str, file_format: str) -> bytes:
+    """Return the bytes of the figure's file in a format, `svg` or `png`."""
     import matplotlib
 
     out = io.BytesIO()
