@@ -61,6 +61,8 @@ class Weights:
         self.engine_context = self.drafter_context = self.engine_breaks_at = 4096
         self.engines: list[FakeEngine] = []
         self._drafters: dict[bool, FakeDrafter] = {}
+        # The logits of a model, by its salt.
+        self.speaks: Callable[[int], Logits] = chatty
 
     def resolve(self, model: str, role: Role) -> ModelSource:
         path = self.folder / f"{role.value}.gguf"
@@ -96,10 +98,10 @@ class Weights:
                 weights.before_draft(weights)
                 return super().forward(*arguments, **named)
 
-        return Drafter(chatty(1), V, [STOP])
+        return Drafter(self.speaks(1), V, [STOP])
 
     def engine(self, *unused: object) -> FakeEngine:
-        engine = FakeEngine(mixed(chatty(1), chatty(2), 0.4), V, [STOP])
+        engine = FakeEngine(mixed(self.speaks(1), self.speaks(2), 0.4), V, [STOP])
         engine.max_context = self.engine_context
         engine.breaks_at = self.engine_breaks_at
         self.engines.append(engine)

@@ -40,7 +40,7 @@ _MOST_PARALLEL = 16
 @option(
     "--parallel",
     type=click.IntRange(1, _MOST_PARALLEL),
-    default=2,
+    default=4,
     help="Answers written at once, each by a drafter with a cache of its own; other requests wait in the order they come.",
 )
 @option(

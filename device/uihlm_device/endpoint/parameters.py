@@ -153,7 +153,7 @@ def _message(value: Any, where: str) -> Message:
     if speaker is None:
         raise Refusal.bad(f"{where}.role", f"{where}.role is one of {', '.join(_SPEAKERS)}, got {role!r}")
     if value.get("tool_calls") or value.get("function_call"):
-        raise Refusal.bad(f"{where}.tool_calls", f"{where} calls tools: {_TOOLS}")
+        raise Refusal.bad(f"{where}.tool_calls", f"{where}.tool_calls cannot be given: {_TOOLS}")
     return Message(speaker, _content(value.get("content"), f"{where}.content"))
 
 
