@@ -88,3 +88,12 @@ def test_round_asked_again_pays_for_the_answer_that_was_lost():
     assert ledger.pop(3).wire_bytes == 2 + 4 + 5 + 2
     ledger.fold(9, 9)
     assert ledger.pop(9) == RoundBill(9), "what was never sent costs nothing"
+
+
+def test_latenesses_are_handed_over_once_and_bounded():
+    ledger = Ledger()
+    for late_s in range(5000):
+        ledger.note_late(float(late_s))
+    taken = ledger.take_late()
+    assert taken == [float(late_s) for late_s in range(904, 5000)]
+    assert ledger.take_late() == [] and ledger.totals() == RoundBill(0)

@@ -200,6 +200,9 @@ class _Stream:
             raise ProtocolError("the base station sent an empty answer: it speaks another protocol")
         self._ledger.charge_answer(bill)
         self._link.clock.note_verdict(round_, arrived_at)
+        if not self._link.clock.simulated:
+            # What lies under the modelled link, if anything: a real one.
+            self._ledger.note_late(max(0.0, self._link.clock.now() - arrived_at))
         return arrived_at
 
     async def _hold_until(self, at: float) -> None:

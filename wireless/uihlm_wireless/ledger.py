@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from uihlm_proto.errors import ProtocolError
 
 
+# Latenesses kept while nobody asks for them.
+_LATEST = 4096
+
+
 @dataclass(frozen=True, slots=True)
 class RoundBill:
     """What one round, a request and all its answers, cost on the link.
@@ -76,6 +80,7 @@ class Ledger:
         self._parts: dict[int, deque[RoundBill]] = {}
         self._unanswered: dict[int, RoundBill] = {}
         self._totals = RoundBill(round=0)
+        self._late_s: deque[float] = deque(maxlen=_LATEST)
 
     def charge_request(self, bill: RoundBill) -> None:
         """Charge what sending the request of `bill.round` cost; one sent again adds to what it cost before."""
@@ -136,6 +141,19 @@ class Ledger:
         """Return the sum of everything charged, popped or not (its round is 0)."""
         with self._lock:
             return self._totals
+
+    def note_late(self, seconds: float) -> None:
+        """Note by how much an answer really came after the time that the modelled link says, seconds; no part of any bill."""
+        with self._lock:
+            self._late_s.append(seconds)
+
+    def take_late(self) -> list[float]:
+        """Return the latenesses noted since the last call, seconds, in order; none on a virtual clock, and only the latest
+        of very many."""
+        with self._lock:
+            late_s = list(self._late_s)
+            self._late_s.clear()
+            return late_s
 
     def _hold(self, bill: RoundBill) -> None:
         before = self._unanswered.get(bill.round)
