@@ -18,6 +18,7 @@ _COMMANDS = {
     "trace": ("uihlm_cli.traces.trace", "Write what both ends know of every token, to score upload rules on."),
     "score": ("uihlm_cli.traces.score", "Score upload rules, ours or yours, on a trace, without a model."),
     "rebill": ("uihlm_cli.runs.rebill", "Price a saved run on another link, without running a model."),
+    "joules": ("uihlm_cli.runs.joules", "Lay a wall meter's file over a run made with --meter csv."),
     "link-trace": (
         "uihlm_cli.links.link_trace",
         "Make a trace for --link-trace: 5G NR over a fading channel, with Sionna.",

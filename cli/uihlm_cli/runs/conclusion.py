@@ -11,6 +11,8 @@ import click
 
 from uihlm_cli.errors import SomeSamplesFailed
 from uihlm_cli.options.flags import Values
+from uihlm_cli.options.meters import OpenMeter
+from uihlm_cli.runs.joules import measured_by_wall
 from uihlm_evaluation.prompts.datasets import Dataset
 from uihlm_evaluation.runs.configuration import RunConfig
 from uihlm_evaluation.runs.samples import Sample
@@ -30,11 +32,13 @@ def conclude_and_show(
     samples: Sequence[Sample],
     values: Values,
     console: RichConsole,
+    meter: OpenMeter | None = None,
 ) -> None:
     """Score the samples, write the results into the run's folder and print their table.
 
     Raises:
         SomeSamplesFailed: if an answer failed; everything is written all the same.
+        click.UsageError: if a wall meter's file does not do; everything but its joules is written.
     """
     from rich.console import Console
 
@@ -46,11 +50,18 @@ def conclude_and_show(
     sources = [("slm", models.slm)] + ([("llm", models.llm)] if models.llm else [])
     facts = [ModelFacts(role, source.label, file_sha256(source), source.commit) for role, source in sources]
     with opened_metrics(console) if values["metrics"] else contextlib.nullcontext() as metrics:
-        results = conclude(output, config, dataset, facts, vocabulary_size, samples, metrics)
+        said = None if meter is None else meter.facts.to_json()
+        concluded = conclude(output, config, dataset, facts, vocabulary_size, samples, metrics, said)
+    results, unmeasured = measured_by_wall(output, concluded, meter)
     render(results, TableFormat(values["format"]), Console(), metrics.hash if metrics else None)
     if lost := outages(results):
         click.echo(f"note:{lost}", err=True)
     click.echo(f"written to {output}", err=True)
+    if unmeasured is not None:
+        raise click.UsageError(
+            f"{unmeasured}\nThe run is whole but for these joules; with a file that does, `uihlm-device joules {output} "
+            "--meter-device FILE` puts them in"
+        )
     failed = [sample for sample in samples if sample.failed]
     if failed:
         raise SomeSamplesFailed(

@@ -25,6 +25,7 @@ from uihlm_cli.options.groups import (
     selection_options,
 )
 from uihlm_cli.options.link_traces import trace_words
+from uihlm_cli.options.meters import OpenMeter, meter_options, open_meter
 from uihlm_cli.options.outages import outage_options
 from uihlm_cli.options.settings import run_config
 from uihlm_cli.runs.frame import check_resume, chosen_prompts, kept_when_cut_off, output_folder, selection_of
@@ -48,6 +49,7 @@ from uihlm_evaluation.runs.runner import Bench, run
 @risk_options
 @link_options("paper", ClockMode.SIMULATED)
 @energy_options
+@meter_options
 @model_options
 @outage_options("fail")
 @run_options("eval", "Say what would be run, and stop.")
@@ -78,13 +80,15 @@ def command(**values: Any) -> None:
             run_config(values, _policies(values["policy"], values["learned"] is not None), selection),
             agreement=values["agreement"],
         )
+        meter = open_meter(values)
+        config = replace(config, meter=None if meter is None else meter.facts.kind)
         dataset = chosen_prompts(selection)
         output = output_folder(values, "eval")
         if values["dry_run"]:
             _describe(config, dataset, output)
             return
         with kept_when_cut_off(output):
-            _evaluate(config, dataset, output, values)
+            _evaluate(config, dataset, output, values, meter)
 
 
 def _policies(asked: tuple[str, ...], with_weights: bool) -> tuple[str, ...]:
@@ -115,7 +119,9 @@ def _describe(config: RunConfig, dataset: Dataset, output: Path) -> None:
     click.echo(f"output: {output}")
 
 
-def _evaluate(config: RunConfig, dataset: Dataset, output: Path, values: dict[str, Any]) -> None:
+def _evaluate(
+    config: RunConfig, dataset: Dataset, output: Path, values: dict[str, Any], meter: OpenMeter | None
+) -> None:
     from rich.console import Console
 
     from uihlm_cli.assembly import opened_device
@@ -124,6 +130,8 @@ def _evaluate(config: RunConfig, dataset: Dataset, output: Path, values: dict[st
     from uihlm_cli.runs.progress import shown_progress
 
     console = Console(stderr=True)
+    meter = None if meter is None else meter.rested(values["meter_idle_s"])
+    window = None if meter is None else meter.window
     with opened_device(config, values["server"], values["timeout_s"], access=access_of(values)) as device:
         check_profile(values, config, device.models)
         decoders = {
@@ -134,7 +142,7 @@ def _evaluate(config: RunConfig, dataset: Dataset, output: Path, values: dict[st
         if config.agreement and agreement is None:
             click.echo("note: no policy here asks a base station, so no LLM scores the answers", err=True)
         turns, decode = device.chat_format.first_turn, device.tokenizer.decode
-        bench = Bench(decoders, device.clock, device.ledger, turns, decode, agreement)
+        bench = Bench(decoders, device.clock, device.ledger, turns, decode, agreement, window)
         started_s = time.monotonic()
         with shown_progress(console, len(dataset.examples) * len(config.rows)) as on_progress:
             samples = run(bench, config, dataset.examples, output, values["resume"], on_progress)
@@ -146,4 +154,4 @@ def _evaluate(config: RunConfig, dataset: Dataset, output: Path, values: dict[st
                 err=True,
             )
         vocabulary_size = device.tokenizer.vocabulary_size
-    conclude_and_show(config, dataset, output, device.models, vocabulary_size, samples, values, console)
+    conclude_and_show(config, dataset, output, device.models, vocabulary_size, samples, values, console, meter)

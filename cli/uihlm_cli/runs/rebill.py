@@ -46,7 +46,8 @@ def command(run: Path, **values: Any) -> None:
       uihlm-device rebill runs/mine --link-trace drive.csv
       uihlm-device rebill runs/mine --fading slotted --fading-seed 7 --format json
 
-    The new folder is a run like the old one: results.json says what it was billed from, and scores are carried over. Bills
+    The new folder is a run like the old one: results.json says what it was billed from, and scores are carried over.
+    Joules that a meter read stay as they were read; the modelled ones beside them are priced anew. Bills
     are made on the virtual clock. Runs whose tokens or rounds depend on the clock are refused. Exit codes: 0 done, 1
     error, 2 usage, 3 the saved run has failed answers, 4 a message would not get through on this link.
     """
@@ -67,6 +68,8 @@ def command(run: Path, **values: Any) -> None:
             write_table1(RunFolder.read(output))
         changed = differences(saved.config.to_dict(), config.to_dict())
         click.echo(f"billed again with {', '.join(changed) or 'the same prices'}", err=True)
+        if any(result.measured_j is not None or result.measured_device_j is not None for result in results):
+            click.echo("note: measured joules are those of the saved run; modelled ones are billed again", err=True)
         render(results, TableFormat(values["format"]), Console(), saved.document["provenance"]["metric_hash"])
         click.echo(f"written to {output}", err=True)
         failed = [sample for sample in saved.samples.values() if sample.failed]

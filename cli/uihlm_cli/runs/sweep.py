@@ -24,12 +24,14 @@ from uihlm_cli.options.groups import (
     run_options,
     selection_options,
 )
+from uihlm_cli.options.meters import OpenMeter, meter_options, open_meter
 from uihlm_cli.options.outages import outage_options
 from uihlm_cli.options.settings import run_config
 from uihlm_cli.runs.frame import check_resume, chosen_prompts, kept_when_cut_off, output_folder, selection_of
 from uihlm_device.rules.policies import names
 from uihlm_evaluation.prompts.datasets import Dataset
 from uihlm_evaluation.runs.configuration import ClockMode, RunConfig, Selection
+from uihlm_evaluation.runs.metering import MeterKind
 from uihlm_evaluation.sweeps.grid import KNOBS, grid
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ _PAPER = "slm, llm, hlm, u, i for each k, ui for each k and γ"
 @audit_options
 @link_options("paper", ClockMode.SIMULATED)
 @energy_options
+@meter_options
 @model_options
 @outage_options("fail")
 @option(
@@ -85,6 +88,9 @@ def command(**values: Any) -> None:
     with reported():
         selection = selection_of(values)
         config = sweep_config(values, selection)
+        _check_jobs(values)
+        meter = open_meter(values)
+        config = replace(config, meter=None if meter is None else meter.facts.kind)
         dataset = chosen_prompts(selection)
         output = output_folder(values, "sweep")
         if values["dry_run"]:
@@ -95,7 +101,16 @@ def command(**values: Any) -> None:
                 click.echo("and controls at the upload rates of u and ui")
             return
         with kept_when_cut_off(output):
-            _sweep(config, dataset, output, values)
+            _sweep(config, dataset, output, values, meter)
+
+
+def _check_jobs(values: Values) -> None:
+    if values["meter"] != MeterKind.MODEL.value and values["jobs"] not in (None, 1):
+        raise click.BadParameter(
+            f"prompts side by side draw their joules from one meter, which cannot tell them apart: with --meter "
+            f"{values['meter']} leave --jobs out, or at 1",
+            param_hint="--jobs",
+        )
 
 
 def sweep_config(values: Values, selection: Selection) -> RunConfig:
@@ -116,7 +131,7 @@ def sweep_config(values: Values, selection: Selection) -> RunConfig:
     )
 
 
-def _sweep(config: RunConfig, dataset: Dataset, output: Path, values: Values) -> None:
+def _sweep(config: RunConfig, dataset: Dataset, output: Path, values: Values, meter: OpenMeter | None) -> None:
     from rich.console import Console
 
     from uihlm_cli.assembly import find_models, vocabulary_size
@@ -129,16 +144,19 @@ def _sweep(config: RunConfig, dataset: Dataset, output: Path, values: Values) ->
     from uihlm_evaluation.sweeps.table1 import write_table1
 
     console = Console(stderr=True)
+    meter = None if meter is None else meter.rested(values["meter_idle_s"])
+    window = None if meter is None else meter.window
     models = find_models(config)
     check_profile(values, config, models)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    jobs = min(values["jobs"] or cores, len(dataset.examples))
+    # One meter cannot tell answers apart that are written at once.
+    jobs = min(values["jobs"] or (cores if meter is None else 1), len(dataset.examples))
     side_by_side = replace(config, threads=config.threads or max(1, cores // jobs))
 
     access = access_of(values)
 
     def worker(rows: Sequence[Row], times: ComputeTimes) -> OpenWorker:
-        return SweepWorker(side_by_side, rows, times, values["server"], values["timeout_s"], access)
+        return SweepWorker(side_by_side, rows, times, values["server"], values["timeout_s"], access, window)
 
     def measured() -> ComputeTimes:
         return _measured(config, dataset, values)
@@ -155,7 +173,7 @@ def _sweep(config: RunConfig, dataset: Dataset, output: Path, values: Values) ->
             on_progress=on_progress,
         )
     try:
-        conclude_and_show(config, dataset, output, models, vocabulary_size(models), samples, values, console)
+        conclude_and_show(config, dataset, output, models, vocabulary_size(models), samples, values, console, meter)
     except SomeSamplesFailed:
         write_table1(RunFolder.read(output))
         raise

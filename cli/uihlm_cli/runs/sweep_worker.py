@@ -11,6 +11,7 @@ from uihlm_evaluation.runs.configuration import RunConfig
 from uihlm_evaluation.runs.rows import Row
 from uihlm_evaluation.sweeps.compute_times import ComputeTimes
 from uihlm_evaluation.sweeps.side_by_side import Answer
+from uihlm_wireless.joules.counters import WindowMeter
 from uihlm_wireless.timing import TimingProfile
 
 
@@ -25,6 +26,8 @@ class SweepWorker:
         server: base station to ask; None starts one here.
         timeout_s: wait for any one answer.
         access: how the base station is reached.
+        meter: what measures joules; then a row shares nothing with others, which would have paid for it. It crosses to no
+            process: for a worker in this one.
     """
 
     config: RunConfig
@@ -33,6 +36,7 @@ class SweepWorker:
     server: str | None
     timeout_s: float
     access: Access = PLAIN
+    meter: WindowMeter | None = None
 
     @contextlib.contextmanager
     def __call__(self) -> Iterator[Answer]:
@@ -47,7 +51,7 @@ class SweepWorker:
         # The link charges forwards, whatever the row.
         forwards = None if times is None else TimingProfile(None, times.forward_s, times.position_s)
         config = self.config if forwards is None else replace(self.config, timing=forwards)
-        sharing = times is not None
+        sharing = times is not None and self.meter is None
         with opened_device(config, self.server, self.timeout_s, shared_paths=sharing, access=self.access) as device:
             decoders = {}
             for row in self.rows:
@@ -57,5 +61,5 @@ class SweepWorker:
                 decoders[row.label] = device.assemble(device.drafter_for(rule), rule, settings, timing)
             agreement = device.agreement() if config.agreement and times is not None else None
             turns, decode = device.chat_format.first_turn, device.tokenizer.decode
-            bench = Bench(decoders, device.clock, device.ledger, turns, decode, agreement)
+            bench = Bench(decoders, device.clock, device.ledger, turns, decode, agreement, self.meter)
             yield lambda label, example: answer(bench, label, example, config)

@@ -55,7 +55,7 @@ def facts(folder: RunFolder) -> Facts:
             ("metric", origin.get("metric_hash") or "none: the run was not scored"),
             ("failed answers", str(len(document.get("failed", ())))),
         ),
-        settings=_settings(config),
+        settings=(*_settings(config), ("joules", _meter(document.get("meter")))),
         models=models,
         machine=(
             ("machine", f"{origin['cpu']}, {origin['cpu_count']} logical processors, {origin['platform']}"),
@@ -66,6 +66,22 @@ def facts(folder: RunFolder) -> Facts:
         failed=tuple((f["policy"], str(f["prompt"]), str(f["error"])) for f in document.get("failed", ())),
         config=json.dumps(config, indent=1, ensure_ascii=False),
     )
+
+
+def _meter(meter: Mapping[str, Any] | None) -> str:
+    """Return what joules come from."""
+    if meter is None:
+        return "modelled: watts times busy seconds"
+    files = ", ".join(f"{end} {meter[end]}" for end in ("device", "basestation") if meter[end])
+    what = ", ".join(meter["counters"]) or files or "no wall meter's file was laid over the run"
+    whose = "device and base station are one machine, not told apart" if meter["shared"] else "each end apart"
+    parts = [
+        f"modelled, and measured by {meter['kind']}: {what}; {whose}",
+        *(f"left out: {r}" for r in meter["unread"]),
+    ]
+    idle = {end: meter[f"idle_{end}_w"] for end in ("device", "basestation", "machine")}
+    parts += [f"idle {end} {watts:.3g} W" for end, watts in idle.items() if watts is not None]
+    return "; ".join(parts)
 
 
 def _settings(config: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

@@ -103,8 +103,12 @@ def _of_results(name: str, form: str, scale: float = 1.0) -> Callable[[_Row], Ce
     return make
 
 
-def _joules(row: _Row) -> Cell:
-    return Cell(_text(row.result.energy_j / row.result.tokens, ".2f") if row.result.tokens else DASH)
+def _joules(field: str) -> Callable[[_Row], Cell]:
+    def make(row: _Row) -> Cell:
+        joules, tokens = getattr(row.result, field), row.result.tokens
+        return Cell(_text(joules / tokens, ".2f") if joules is not None and tokens else DASH)
+
+    return make
 
 
 def _risk(row: _Row) -> Cell:
@@ -162,7 +166,17 @@ _COLUMNS = (
     _ours("base station ms", "busy, per token", _per_token("bs_busy_s", ".1f", 1e3)),
     _ours("model kbit", "per token: the paper's B", _per_token("model_bits", ",.1f", 1e-3)),
     _ours("payload kbit", "per token: the codec's", _per_token("payload_bits", ",.1f", 1e-3)),
-    _ours("joules", "per token, the physical profile", _joules),
+    _ours("joules, modelled", "per token, watts times busy seconds", _joules("energy_j")),
+    _ours("joules, modelled, device", "per token, of the modelled", _joules("device_j")),
+    _ours("joules, modelled, base station", "per token, of the modelled", _joules("basestation_j")),
+    _ours("joules, measured", "per token, both ends", _joules("measured_j")),
+    _ours("joules, measured, device", "per token", _joules("measured_device_j")),
+    _ours("joules, measured, base station", "per token", _joules("measured_basestation_j")),
+    _ours(
+        "joules, measured, one machine",
+        "per token: device and base station, not told apart",
+        _joules("measured_machine_j"),
+    ),
     _ours("risk", "rejection probability of skipped tokens ÷ tokens", _risk),
 )
 

@@ -48,6 +48,7 @@ def conclude(
     vocabulary_size: int,
     samples: Sequence[Sample],
     metrics: TextMetrics | None,
+    meter: dict[str, Any] | None = None,
 ) -> list[PolicyResult]:
     """Score the samples, write `results.json`, `scores.jsonl` and `table.md` into `output`, return one result a policy.
 
@@ -59,6 +60,7 @@ def conclude(
         vocabulary_size: V.
         samples: of every policy, in any order.
         metrics: text scores; None leaves them null.
+        meter: what measured joules come from, as plain values (uihlm_evaluation/runs/metering.py); None without a meter.
     """
     by_row = {row: [sample for sample in samples if sample.policy == row.label] for row in config.rows}
     hlm = next((Totals.of(own) for row, own in by_row.items() if row.policy == HLM), None)
@@ -94,6 +96,8 @@ def conclude(
         ],
         "policies": [result.to_json() for result in results],
     }
+    if meter is not None:
+        document["meter"] = meter
     publish(output, document, results)
     return results
 

@@ -163,11 +163,11 @@ def summarise(
     _check(row.label, samples, scores)
     totals = Totals.of(samples)
     kept = [index for index, sample in enumerate(samples) if not sample.failed]
-    energy, measured = bill.energy(totals), MeasuredTotals.of(samples)
+    energy = bill.energy(totals)
     alone = policy == LLM
     upload_rate = 0.0 if alone else _ratio(totals.uploaded, totals.tokens)
     reject_rate = None if alone else _ratio(totals.rejected, totals.uploaded)
-    quality = {
+    quality: dict[str, Any] = {
         name: _mean([getattr(scores[index], name) for index in kept] if scores is not None else [], seed)
         for name in AnswerScore.__slots__
     }
@@ -209,11 +209,19 @@ def summarise(
         transmit_j=energy.transmit_j,
         device_j=energy.device_j,
         basestation_j=energy.basestation_j,
-        measured_j=measured.total_j,
-        measured_device_j=measured.device_j,
-        measured_basestation_j=measured.basestation_j,
-        measured_machine_j=measured.machine_j,
+        **measured_fields(samples),
     )
+
+
+def measured_fields(samples: Sequence[Sample]) -> dict[str, Any]:
+    """Return the fields of a result that say what meters read."""
+    measured = MeasuredTotals.of(samples)
+    return {
+        "measured_j": measured.total_j,
+        "measured_device_j": measured.device_j,
+        "measured_basestation_j": measured.basestation_j,
+        "measured_machine_j": measured.machine_j,
+    }
 
 
 def _check(label: str, samples: Sequence[Sample], scores: Sequence[AnswerScore] | None) -> None:

@@ -110,6 +110,7 @@ def with_joules(sample: Sample, measured: Measured | None, basestation_j: float 
         started_unix_s=measured.started_unix_s,
         ended_unix_s=measured.ended_unix_s,
         measured_device_j=measured.device_j,
-        measured_basestation_j=basestation_j,
+        # On one machine what the base station tells of is in the device's counters already.
+        measured_basestation_j=None if measured.machine_j is not None else basestation_j,
         measured_machine_j=measured.machine_j,
     )

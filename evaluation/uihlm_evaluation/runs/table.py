@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from uihlm_evaluation.quality.bootstrap import Interval
+from uihlm_evaluation.runs.joule_columns import measured_columns, side_by_side
 from uihlm_evaluation.runs.results import HLM, PolicyResult
 
 DASH = "–"
@@ -28,7 +29,8 @@ _LEGEND = (
     "station ran. Model bit: the paper's B; payload bit: the codec's bytes. Risk: rejection probabilities of skipped tokens, "
     "summed, ÷ tokens. Where shown: exact match and last number are shares of answers that give the target; to llm: against "
     "the LLM's own answer in place of the data set's; ln P_LLM: the LLM's mean log-probability of the answer's tokens, nats; "
-    "TV: mean total variation between drafter and LLM where both were seen."
+    "TV: mean total variation between drafter and LLM where both were seen. Modelled J: watts times busy seconds; measured J: "
+    "what meters read from each prompt to its last token, or told by the base station of its forwards (docs/joules.md)."
 )
 
 
@@ -78,6 +80,7 @@ def terminal_table(results: Sequence[PolicyResult]) -> Table:
         ("tok/s", lambda result: _number(result.throughput_tok_s)),
         ("LLM fwd\n/token", lambda result: _number(result.llm_forwards_per_token)),
         ("model bit\n/token", lambda result: _scaled(_each(result.model_bits, result.tokens))),
+        *_beside_meters(results),
     ]
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for place, (heading, _) in enumerate(columns):
@@ -145,13 +148,35 @@ def markdown(results: Sequence[PolicyResult], metric_hash: str | None = None) ->
         ("BS busy s", lambda r: _number(r.bs_busy_s)),
         ("model bit/token", lambda r: _scaled(_each(r.model_bits, r.tokens))),
         ("payload bit/token", lambda r: _scaled(_each(r.payload_bits, r.tokens))),
-        ("energy J", lambda r: _number(r.energy_j)),
+        ("modelled J", lambda r: _number(r.energy_j)),
+        *(_joules(heading, field) for heading, field in measured_columns(results)),
         ("risk", lambda r: DASH if r.skipped_risk is None else f"{r.skipped_risk:.3f}"),
     ]
     lines = [_row([heading for heading, _ in columns]), _row(["---"] + ["---:"] * (len(columns) - 1))]
     lines += [_row([cell(result) for _, cell in columns]) for result in results]
     encoder = f" BERTScore encoder: `{metric_hash}`." if metric_hash else ""
     return "\n".join([*lines, "", _LEGEND + encoder + outages(results)]) + "\n"
+
+
+def _joules(heading: str, field: str, each: bool = False) -> _Column:
+    """Return a column of joules, or of joules a token."""
+
+    def cell(result: PolicyResult) -> str:
+        value = getattr(result, field)
+        return _number(_each(value, result.tokens) if each and value is not None else value)
+
+    return heading, cell
+
+
+def _beside_meters(results: Sequence[PolicyResult]) -> list[_Column]:
+    pair = side_by_side(results)
+    if pair is None:
+        return []
+    measured, modelled, whose = pair
+    return [
+        _joules(f"model J\n/token,\n{whose}", modelled, each=True),
+        _joules("meter J\n/token", measured, each=True),
+    ]
 
 
 def outages(results: Sequence[PolicyResult]) -> str:

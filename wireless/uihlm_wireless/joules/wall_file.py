@@ -49,10 +49,7 @@ def read_wall_file(path: Path) -> WallMeter:
             counted joules fall.
         OSError: if it cannot be opened.
     """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise WallFileError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+    text = _text(path)
     lines = text.split("\n")
     if unfinished := lines.pop():
         _LOG.warning("%s: line %d has no end (is the meter still writing?): left out", path.name, len(lines) + 1)
@@ -86,6 +83,20 @@ def read_wall_file(path: Path) -> WallMeter:
             f"{path}: expected at least two readings under the line of column names, got {len(times_s)}"
         )
     return WallMeter(str(path), quantity, np.array(times_s, dtype=np.float64), np.array(values, dtype=np.float64))
+
+
+def check_columns(path: Path) -> None:
+    """Raise WallFileError if the first line of a file does not name the columns; the readings may be written yet."""
+    first = next(iter(csv.reader(_text(path).split("\n")[:1])), [])
+    if first:
+        _columns([name.strip().lower() for name in first], f"{path}, line 1")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise WallFileError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
 
 
 def _columns(names: list[str], where: str) -> tuple[int, int, Quantity, float]:
