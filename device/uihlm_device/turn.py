@@ -49,6 +49,8 @@ class Turn:
         outage: tokens it would have asked about, had the base station been there.
         audited: those of them whose rejection probability the base station told.
         risk_sum: these probabilities, summed.
+        metered_forwards: of `llm_forwards`, those whose joules the base station measured.
+        metered_j: these joules.
     """
 
     answers: int = 0
@@ -70,6 +72,8 @@ class Turn:
     outage: int = 0
     audited: int = 0
     risk_sum: float = 0.0
+    metered_forwards: int = 0
+    metered_j: float = 0.0
 
     def add(self, record: TokenRecord) -> None:
         """Count one token."""
@@ -88,6 +92,7 @@ class Turn:
         self.wire_bytes += record.wire_bytes
         self.llm_forwards += record.llm_forwards
         self.llm_positions += record.llm_positions
+        self._add_joules(record.llm_forwards, record.basestation_j)
 
     def add_opening(self, cost: Cost, bill: RoundBill) -> None:
         """Count a stream's Open: its prefill at the base station and its bytes."""
@@ -97,6 +102,12 @@ class Turn:
         self.link_s += bill.link_s
         self.airtime_s += bill.airtime_s
         self.wire_bytes += bill.wire_bytes
+        self._add_joules(cost.forwards, cost.energy_j)
+
+    def _add_joules(self, forwards: int, joules: float | None) -> None:
+        if joules is not None:
+            self.metered_forwards += forwards
+            self.metered_j += joules
 
     def add_audit(self, audit: AuditLedger) -> None:
         """Count what the base station said of an answer's skipped tokens."""
@@ -106,6 +117,11 @@ class Turn:
     def plus(self, other: Self) -> Turn:
         """Return the sum of two."""
         return Turn(*(getattr(self, f.name) + getattr(other, f.name) for f in dataclasses.fields(Turn)))
+
+    @property
+    def measured_basestation_j(self) -> float | None:
+        """Joules that the base station told of itself; None unless it did so of every forward. 0 where there was none."""
+        return self.metered_j if self.metered_forwards == self.llm_forwards else None
 
     @property
     def speed_tok_s(self) -> float | None:

@@ -9,7 +9,7 @@ import click
 
 from uihlm_cli import assembly
 from uihlm_cli.chat.loop import Chat
-from uihlm_cli.chat.slash_commands import CommandError, Settings, checked, stdin_is_terminal
+from uihlm_cli.chat.slash_commands import AUTO, CommandError, Settings, checked, stdin_is_terminal
 from uihlm_cli.chat.view import Color, View
 from uihlm_cli.errors import reported
 from uihlm_cli.options.access import access_of
@@ -25,10 +25,12 @@ from uihlm_cli.options.groups import (
     rule_options,
 )
 from uihlm_cli.options.link_traces import trace_words
+from uihlm_cli.options.meters import meter_options, open_meter
 from uihlm_cli.options.outages import outage_options
 from uihlm_cli.options.profiles import check_profile
 from uihlm_device.outages.outage import OnOutage
 from uihlm_device.rules.policies import names
+from uihlm_evaluation.planning.plan import Objective
 from uihlm_evaluation.runs.configuration import ClockMode, RunConfig
 
 # An answer to read may be longer than one to measure. Of the ways that write exactly what the LLM writes, one draft an upload
@@ -39,7 +41,13 @@ _DEFAULTS = {"max_tokens": 512, "codec": "coupled"}
 @click.command("chat", context_settings={"default_map": _DEFAULTS})
 @click.argument("prompt", required=False)
 @config_option
-@option("--policy", type=click.Choice(names()), default="hlm", help="Who writes which token.")
+@option(
+    "--policy",
+    type=click.Choice([*names(), AUTO]),
+    default="hlm",
+    help="Who writes which token; auto plans each answer by what link and models took before.",
+)
+@one_of("--objective", Objective.TOKENS, "Policy auto: most tokens a second, fewest joules, or fewest LLM forwards.")
 @option("--system", help="System prompt.  [default: the model's own]")
 @option(
     "--seed",
@@ -54,6 +62,7 @@ _DEFAULTS = {"max_tokens": 512, "codec": "coupled"}
 @risk_options
 @link_options("none", ClockMode.ENFORCED)
 @energy_options
+@meter_options
 @model_options
 @outage_options(None, "  [default: local with --server, else fail]")
 @click.pass_context
@@ -89,6 +98,8 @@ def chat(context: click.Context, /, **values: Any) -> None:
         prompt = _prompt(values["prompt"])
         settings = Settings(context)
         access = access_of(values)
+        meter = open_meter(values)
+        meter = None if meter is None else meter.rested(values["meter_idle_s"])
         interactive = prompt is None and stdin_is_terminal()
         if interactive:
             click.echo("loading …", err=True)
@@ -97,7 +108,7 @@ def chat(context: click.Context, /, **values: Any) -> None:
             outage = settings.config.decode.outage
             alone = outage is not None and outage.on_outage is OnOutage.LOCAL
             view = View(device.tokenizer, Color(values["color"]), interactive, alone)
-            loop = Chat(device, settings, view, values["system"])
+            loop = Chat(device, settings, view, values["system"], meter)
             target = values["server"] or (device.models.llm.label if device.models.llm else "")
             view.welcome(device.models.slm.label, target, settings.policy, _link(values["link"], settings.config))
             code = loop.once(prompt) if prompt is not None else loop.run(interactive)

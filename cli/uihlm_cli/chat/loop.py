@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from uihlm_cli.assembly import Device
-from uihlm_cli.chat.slash_commands import Action, Cancelled, CommandError, Entry, Reader, Settings
+from uihlm_cli.chat.metering import ChatMeter
+from uihlm_cli.chat.pilot import Pilot
+from uihlm_cli.chat.slash_commands import AUTO, Action, Cancelled, CommandError, Entry, Reader, Settings
 from uihlm_cli.chat.view import View
 from uihlm_cli.errors import FAILURES, exit_code
 from uihlm_cli.interrupts import Interrupts
+from uihlm_cli.options.meters import OpenMeter
 from uihlm_device.conversation import Conversation
 from uihlm_device.decoder import Decoder
 from uihlm_device.rules.risk import RiskPolicy
@@ -17,7 +20,9 @@ from uihlm_proto.randomness import session_key
 class Chat:
     """A device, the settings of the moment, and the conversation under way."""
 
-    def __init__(self, device: Device, settings: Settings, view: View, system: str | None) -> None:
+    def __init__(
+        self, device: Device, settings: Settings, view: View, system: str | None, meter: OpenMeter | None = None
+    ) -> None:
         """Load the drafter that the policy needs and begin the first conversation.
 
         Raises:
@@ -29,9 +34,11 @@ class Chat:
         self._system = system
         self._number = 0
         self._totals = Turn()
+        self._meter = ChatMeter(meter, settings.config.joules)
         # Whether the last answer ended by itself, and the round of the last Open that was billed.
         self._stopped = False
         self._billed_opening: int | None = None
+        self._pilot: Pilot | None = None
         self._decoder = self._new_decoder()
         self._conversation = self._begin()
 
@@ -108,7 +115,8 @@ class Chat:
                 turn = self._totals
                 joules = self._settings.config.joules.energy_j(turn.airtime_s, turn.draft_s, turn.forward_s)
                 size = self._device.tokenizer.vocabulary_size
-                self._view.stats(turn, size, joules, self._number, len(self._conversation.ids))
+                measured = self._meter.chat(turn)
+                self._view.stats(turn, size, joules, self._number, len(self._conversation.ids), measured)
             case Action.EXIT:
                 pass
         return False
@@ -130,8 +138,9 @@ class Chat:
             conversation.extend(device.chat_format.first_turn(text, self._system))
         turn = Turn(answers=1)
         note: str | None = None
+        measured = self._meter.begin()
         started_s = device.clock.now()
-        records = self._decoder.answer(conversation)
+        records = (self._pilot or self._decoder).answer(conversation)
         with Interrupts() as interrupts:
             try:
                 for record in records:
@@ -146,7 +155,7 @@ class Chat:
                         whole = turn.tokens == self._settings.config.decode.max_tokens
                         note = "cut off by max_tokens" if whole else "cut off: the context is full"
                     self._count_opening(turn)
-                    if isinstance(rule := self._decoder.policy, RiskPolicy):
+                    if isinstance(rule := (self._pilot or self).decoder.policy, RiskPolicy):
                         audit = conversation.audit
                         rule.answered(turn.tokens, audit.risk_sum if audit.audited == turn.skipped else None)
             except KeyboardInterrupt:
@@ -157,6 +166,7 @@ class Chat:
             finally:
                 # The stream of a dropped answer is closed; the next answer opens another.
                 records.close()
+                measured()
                 turn.add_audit(conversation.audit)
                 self._view.end_answer()
                 if interrupts.count:
@@ -170,7 +180,7 @@ class Chat:
         """Count an answer, whole or not, and show what it cost; without a token, take its message back."""
         if turn.tokens:
             self._totals = self._totals.plus(turn)
-            self._view.turn(turn, self._device.tokenizer.vocabulary_size, note)
+            self._view.turn(turn, self._device.tokenizer.vocabulary_size, note, self._meter.answer(turn))
             return
         self._conversation.end_session()
         self._conversation = Conversation(self._conversation.key, self._conversation.ids[:before])
@@ -229,5 +239,11 @@ class Chat:
         self._decoder = self._new_decoder()
 
     def _new_decoder(self) -> Decoder:
-        config = self._settings.config
+        config, settings = self._settings.config, self._settings
+        if settings.policy == AUTO:
+            if self._pilot is None:
+                self._pilot = Pilot(self._device, config, settings.objective, settings.profile)
+            self._pilot.change(config, settings.objective)
+            return self._pilot.decoder
+        self._pilot = None
         return self._device.decoder(self._settings.policy, config.rules, config.decode)

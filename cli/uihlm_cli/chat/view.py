@@ -127,8 +127,8 @@ class View:
             click.echo()
         self._line_open = self._answered = False
 
-    def turn(self, turn: Turn, vocabulary_size: int, note: str | None) -> None:
-        """Show the end-of-turn line."""
+    def turn(self, turn: Turn, vocabulary_size: int, note: str | None, measured: str | None = None) -> None:
+        """Show the end-of-turn line; `measured` is what meters say of its joules."""
         saving = turn.energy_saving(vocabulary_size)
         parts = [
             f"{turn.tokens} tokens",
@@ -140,11 +140,20 @@ class View:
             f"{_quantity(turn.model_bits / max(turn.tokens, 1), 'bit')}/tok",
             f"link {turn.link_s:.2f} s",
             f"energy saved {_number(saving, '≥ {:.0%}')}",
+            *([measured] if measured is not None else []),
         ]
         line = " · ".join(parts)
         self._say(self._faint(f"[{line}]" if note is None else f"[{note} · {line}]"))
 
-    def stats(self, totals: Turn, vocabulary_size: int, joules: Joules, conversation: int, context: int) -> None:
+    def stats(
+        self,
+        totals: Turn,
+        vocabulary_size: int,
+        joules: Joules,
+        conversation: int,
+        context: int,
+        measured: str | None = None,
+    ) -> None:
         """Show the totals of the chat."""
         tokens = max(totals.tokens, 1)
         saving = _number(totals.energy_saving(vocabulary_size), "at least {:.1%}")
@@ -187,8 +196,9 @@ class View:
             HelpLine(
                 "energy",
                 f"{joules.total_j:.1f} J: device {joules.device_j:.1f}, transmitter {joules.transmit_j:.1f}, "
-                f"base station {joules.basestation_j:.1f} (the given watts × busy time)",
+                f"base station {joules.basestation_j:.1f} (modelled: the given watts × busy time)",
             ),
+            *([HelpLine("measured", measured)] if measured is not None else []),
         ]
         self._table(rows)
 

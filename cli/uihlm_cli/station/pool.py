@@ -13,6 +13,7 @@ from uihlm_basestation.engines.loading import EngineSettings
 from uihlm_basestation.serving import Serving
 from uihlm_basestation.trust.settings import Trust
 from uihlm_cli.options.flags import F, Values, group, option
+from uihlm_cli.station.metering import MODEL
 from uihlm_proto.addresses import Address
 from uihlm_proto.errors import AccessError
 
@@ -71,6 +72,11 @@ def check_pool(values: Values, trust: Trust) -> None:
     if trust.tls is not None:
         raise click.UsageError(
             "Ray Serve's ingress speaks no TLS: end TLS in a proxy in front of it, and leave --tls-cert and --tls-key out"
+        )
+    if values["meter"] != MODEL:
+        raise click.UsageError(
+            "--meter reads the counters of this machine, and replicas may run on any: serve without --engine-pool ray to "
+            "measure"
         )
     for name, given in (("metrics-port", values["metrics_port"] is not None), ("reflection", values["reflection"])):
         if given:

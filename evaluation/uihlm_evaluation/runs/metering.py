@@ -111,7 +111,7 @@ def lay_over(folder: Path, files: MeterFiles) -> list[PolicyResult]:
     if facts is None or facts.kind != MeterKind.CSV.value:
         how = "joules were modelled" if facts is None else f"joules were measured by {facts.kind}"
         raise InvalidRequestError(f"{folder} noted no times for a wall meter, its {how}: run it with --meter csv")
-    meters = _meters(files, facts.shared)
+    meters = opened_files(files, facts.shared)
     samples = {whose: _laid_over(sample, meters, facts.shared) for whose, sample in run.samples.items()}
     results = []
     for label, result in run.results.items():
@@ -121,7 +121,7 @@ def lay_over(folder: Path, files: MeterFiles) -> list[PolicyResult]:
     facts = replace(facts, interval_s=max(meter.interval_s for meter in meters.values()))
     if facts.idle_s is not None and facts.idle_from_unix_s is not None:
         window = Measured(facts.idle_from_unix_s, facts.idle_from_unix_s + facts.idle_s)
-        facts = facts.rested(_read(window, meters, facts.shared, "the idle time before the run"))
+        facts = facts.rested(read_window(window, meters, facts.shared, "the idle time before the run"))
     _write(folder, list(samples.values()))
     document = {**run.document, "meter": facts.to_json(), "policies": [result.to_json() for result in results]}
     publish(folder, document, results)
@@ -132,7 +132,8 @@ def _name(path: Path | None) -> str | None:
     return None if path is None else str(path)
 
 
-def _meters(files: MeterFiles, shared: bool) -> dict[str, WallMeter]:
+def opened_files(files: MeterFiles, shared: bool) -> dict[str, WallMeter]:
+    """Return the meters at each end that has one; InvalidRequestError for none, or two of one machine."""
     if shared and files.basestation is not None:
         raise InvalidRequestError(
             "device and base station were one machine in this run: one meter reads both, give its file as --meter-device"
@@ -144,7 +145,7 @@ def _meters(files: MeterFiles, shared: bool) -> dict[str, WallMeter]:
     return meters
 
 
-def _read(window: Measured, meters: dict[str, WallMeter], shared: bool, what: str) -> Measured:
+def read_window(window: Measured, meters: dict[str, WallMeter], shared: bool, what: str) -> Measured:
     """Return the window with what the meters read in it."""
     try:
         joules = {end: meter.energy_j(window.started_unix_s, window.ended_unix_s) for end, meter in meters.items()}
@@ -162,7 +163,7 @@ def _laid_over(sample: Sample, meters: dict[str, WallMeter], shared: bool) -> Sa
     what = f"prompt {sample.prompt} under {sample.policy}"
     if sample.started_unix_s is None or sample.ended_unix_s is None:
         raise InvalidRequestError(f"{what} has no times on the wall clock: run it again with --meter csv")
-    read = _read(Measured(sample.started_unix_s, sample.ended_unix_s), meters, shared, what)
+    read = read_window(Measured(sample.started_unix_s, sample.ended_unix_s), meters, shared, what)
     # Without a file of its own, a base station may have told of its joules itself.
     told = None if shared else sample.measured_basestation_j
     return replace(

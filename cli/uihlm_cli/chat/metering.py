@@ -1,0 +1,81 @@
+"""Joules of a chat as they were measured, in words, with the modelled ones beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from uihlm_cli.options.meters import OpenMeter
+from uihlm_device.turn import Turn
+from uihlm_evaluation.runs.metering import MeterKind, opened_files, read_window
+from uihlm_proto.errors import InvalidRequestError
+from uihlm_wireless.energy import JouleProfile
+from uihlm_wireless.joules.counters import Measured
+
+
+class ChatMeter:
+    """Measures every answer of a chat: by counters at once, by a wall meter's file as far as that has come."""
+
+    def __init__(self, meter: OpenMeter | None, profile: JouleProfile) -> None:
+        """Measure with `meter`; with None, what the base station tells of itself is all there is."""
+        self._meter = meter
+        self._profile = profile
+        self._windows: list[Measured] = []
+
+    def begin(self) -> Callable[[], None]:
+        """Begin an answer; call what is returned once, at its end."""
+        end = None if self._meter is None else self._meter.window.begin()
+
+        def ended() -> None:
+            if end is not None:
+                self._windows.append(end())
+
+        return ended
+
+    def answer(self, turn: Turn) -> str | None:
+        """Return in words what the last answer took; None where nothing measures."""
+        return self._words(turn, self._windows[-1:])
+
+    def chat(self, totals: Turn) -> str | None:
+        """Return in words what all answers took, those without a token too; None where nothing measures."""
+        return self._words(totals, self._windows)
+
+    def _words(self, turn: Turn, windows: Sequence[Measured]) -> str | None:
+        modelled = self._profile.energy_j(turn.airtime_s, turn.draft_s, turn.forward_s)
+        told_j = turn.measured_basestation_j
+        if self._meter is not None:
+            try:
+                read = _read(self._meter, windows)
+            except (InvalidRequestError, OSError) as error:
+                return f"joules not measured: {error}"
+            machine_j, device_j, wall_j = (
+                _sum([getattr(window, f"{end}_j") for window in read]) for end in ("machine", "device", "basestation")
+            )
+            if machine_j is not None:
+                return f"{machine_j:.1f} J measured, both ends on one machine; {modelled.total_j:.1f} modelled"
+            basestation_j = told_j if wall_j is None else wall_j
+            if device_j is not None and basestation_j is not None:
+                return (
+                    f"{device_j + basestation_j:.1f} J measured (device {device_j:.1f}, base station {basestation_j:.1f}); "
+                    f"{modelled.total_j:.1f} modelled"
+                )
+            if device_j is not None:
+                return f"device {device_j:.1f} J measured, {modelled.device_j:.1f} modelled; base station not measured"
+            told_j = basestation_j
+        if told_j is None or not turn.llm_forwards:
+            return None
+        return f"base station {told_j:.1f} J measured, {modelled.basestation_j:.1f} modelled; device not measured"
+
+
+def _read(meter: OpenMeter, windows: Sequence[Measured]) -> Sequence[Measured]:
+    """Return the windows with their joules."""
+    facts = meter.facts
+    if facts.kind != MeterKind.CSV.value:
+        return windows
+    # Opened anew each time: the meter goes on writing.
+    files = opened_files(meter.files, facts.shared)
+    return [read_window(window, files, facts.shared, "an answer") for window in windows]
+
+
+def _sum(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
