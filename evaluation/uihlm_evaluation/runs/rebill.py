@@ -183,12 +183,13 @@ class _Pricing:
     def answer(self, sample: Sample, lines: Sequence[RoundLine]) -> tuple[Sample, list[RoundLine]]:
         """Return an answer and its tokens as they are billed now."""
         clock = SimulatedClock()
+        key = session_key(self._now.selection.seed, sample.prompt)
+        sample = replace(sample, trace_start_s=self._now.link.trace_start_s(key))
         link = Link(self._now.link, clock, self._now.timing)
         ledger = Ledger()
         opening = RoundBill(0)
         session: Session | None = None
         if sample.open_uplink_wire_bytes:
-            key = session_key(self._now.selection.seed, sample.prompt)
             session = link.open(0, clock.now(), sample.open_uplink_wire_bytes, key)
             prefilled = sample.llm_positions - sum(line.llm_positions for line in lines)
             _, answer = session.ready(

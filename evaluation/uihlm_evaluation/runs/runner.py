@@ -228,6 +228,7 @@ def answer(bench: Bench, name: str, example: Example, config: RunConfig) -> tupl
     # The clock counts on from prompt to prompt: to the nanosecond, an answer takes as long in a resumed run as in a whole.
     latency_s = round(ended_s - started_s, 9)
     sample = summed(name, example, text, records, cost, bill, latency_s, config.joules, failure)
-    sample = replace(sample, lost_links=conversation.lost_links, llm_log_prob=log_prob)
+    start_s = config.link.trace_start_s(conversation.key)
+    sample = replace(sample, lost_links=conversation.lost_links, llm_log_prob=log_prob, trace_start_s=start_s)
     sample = with_audit(sample, records, conversation.audit, config.decode.audits, theta_u)
     return with_joules(sample, measured, basestation_j(cost, records)), records

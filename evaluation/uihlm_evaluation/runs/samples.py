@@ -74,6 +74,7 @@ class Sample:
         audit_bits: of `payload_bits`, the audit bytes.
         outage_tokens: tokens that the policy would have asked about, kept because the base station was gone.
         lost_links: how often the stream was lost, by a device that waited or went on alone.
+        trace_start_s: where in the link's trace the answer began, seconds; None without a trace.
         theta_u: θ_u of this answer, where it moves between answers; None where it does not.
         tv: mean TV(x, y) over the tokens whose y was seen, 0 … 1; None without such a token.
         llm_log_prob: mean log-probability of the answer's tokens under the LLM at temperature 1, nats a token; None where it
@@ -115,6 +116,7 @@ class Sample:
     audit_bits: int = 0
     outage_tokens: int = 0
     lost_links: int = 0
+    trace_start_s: float | None = None
     theta_u: float | None = None
     target: str | None = None
     tv: float | None = None
@@ -167,8 +169,8 @@ def _hints() -> dict[str, Any]:
 def _sample(values: dict[str, Any]) -> Sample:
     hints = _hints()
     names = [field.name for field in dataclasses.fields(Sample)]
-    # Before a lost link could be survived, no sample had seen one; and joules stood in results alone.
-    values = {"outage_tokens": 0, "lost_links": 0, **dict.fromkeys(JOULES), **values}
+    # Before a lost link could be survived, no sample had seen one; joules stood in results alone; no link was traced.
+    values = {"outage_tokens": 0, "lost_links": 0, "trace_start_s": None, **dict.fromkeys(JOULES), **values}
     for problem, keys in (("lacks", set(names) - set(values)), ("has the unknown", set(values) - set(names))):
         if keys:
             raise SampleFileError(
