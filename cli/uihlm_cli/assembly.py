@@ -61,6 +61,7 @@ class Device:
             is then told of every stream.
         score: the LLM's log-probability of target ids after context ids, on the connection that decoders opened.
         agreement: makes what asks the LLM's opinion of answers, on the connection that decoders opened; None without one.
+        reaches: whether a base station answers within so many seconds.
     """
 
     models: Models
@@ -74,6 +75,7 @@ class Device:
     assemble: Callable[..., Decoder]
     score: Likelihood
     agreement: Callable[[], Agreement | None] = lambda: None
+    reaches: Callable[[float], bool] = lambda timeout_s: True
 
 
 def find_models(config: RunConfig) -> Models:
@@ -190,6 +192,7 @@ def opened_device(
             assemble,
             score,
             agreement,
+            lambda timeout_s: connection().reaches(timeout_s),
         )
 
 

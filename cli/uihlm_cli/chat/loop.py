@@ -14,6 +14,7 @@ from uihlm_device.conversation import Conversation
 from uihlm_device.decoder import Decoder
 from uihlm_device.rules.risk import RiskPolicy
 from uihlm_device.turn import Turn
+from uihlm_evaluation.planning.plan import Objective
 from uihlm_proto.randomness import session_key
 
 
@@ -117,6 +118,8 @@ class Chat:
                 size = self._device.tokenizer.vocabulary_size
                 measured = self._meter.chat(turn)
                 self._view.stats(turn, size, joules, self._number, len(self._conversation.ids), measured)
+                if self._pilot is not None:
+                    self._view.note(self._pilot.told)
             case Action.EXIT:
                 pass
         return False
@@ -154,8 +157,10 @@ class Chat:
                     if not self._stopped:
                         whole = turn.tokens == self._settings.config.decode.max_tokens
                         note = "cut off by max_tokens" if whole else "cut off: the context is full"
+                    if self._pilot is not None:
+                        self._decoder = self._pilot.decoder
                     self._count_opening(turn)
-                    if isinstance(rule := (self._pilot or self).decoder.policy, RiskPolicy):
+                    if isinstance(rule := self._decoder.policy, RiskPolicy):
                         audit = conversation.audit
                         rule.answered(turn.tokens, audit.risk_sum if audit.audited == turn.skipped else None)
             except KeyboardInterrupt:
@@ -241,9 +246,10 @@ class Chat:
     def _new_decoder(self) -> Decoder:
         config, settings = self._settings.config, self._settings
         if settings.policy == AUTO:
+            objective = Objective(settings.flag("objective"))
             if self._pilot is None:
-                self._pilot = Pilot(self._device, config, settings.objective, settings.profile)
-            self._pilot.change(config, settings.objective)
+                self._pilot = Pilot(self._device, config, objective, settings.flag("profile"))
+            self._pilot.change(config, objective)
             return self._pilot.decoder
         self._pilot = None
         return self._device.decoder(self._settings.policy, config.rules, config.decode)

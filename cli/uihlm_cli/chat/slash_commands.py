@@ -8,6 +8,7 @@ import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import click
 
@@ -19,9 +20,13 @@ from uihlm_proto.errors import InvalidRequestError, UihlmError
 
 QUOTES = '"""'
 
+# The policy of a chat that chooses one for each answer (pilot.py).
+AUTO = "auto"
+
 # In the order that /set lists them. Everything else needs other models, another codec or another link.
 SETTABLE = (
     "policy",
+    "objective",
     "theta_u",
     "k",
     "gamma",
@@ -236,8 +241,12 @@ class Settings:
 
     @property
     def policy(self) -> str:
-        """Name of the policy."""
-        return self.config.policies[0]
+        """Name of the policy, or AUTO."""
+        return str(self._values["policy"])
+
+    def flag(self, name: str) -> Any:
+        """Return what a flag says now."""
+        return self._values[name]
 
     @property
     def seed(self) -> int:
@@ -277,7 +286,13 @@ class Settings:
 def _config(values: Values) -> RunConfig:
     if not -(2**63) <= values["seed"] < 2**63:
         raise InvalidRequestError(f"seed must fit 64 bits with sign, got {values['seed']}")
-    config = run_config(values, (values["policy"],), Selection(seed=values["seed"]))
+    if values["policy"] == AUTO and (values["draft_length"], values["in_flight"], values["tree"]) != (1, 1, 0):
+        raise click.BadParameter(
+            "auto chooses them for each answer: leave out --draft-length, --in-flight and --tree", param_hint="--policy"
+        )
+    # What AUTO chooses among is planned for as `hlm`.
+    policies = ("hlm",) if values["policy"] == AUTO else (values["policy"],)
+    config = run_config(values, policies, Selection(seed=values["seed"]))
     # Of another package's policy only its factory knows which settings it takes.
     policy(config.policies[0], config.rules)
     return config

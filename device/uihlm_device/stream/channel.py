@@ -81,6 +81,20 @@ class Channel:
         self._channel, self.stub = self.run(self._connect())
         self.spawn(old.close())
 
+    def reaches(self, timeout_s: float) -> bool:
+        """Return whether a base station answers at the address within `timeout_s`; asked on a channel of the question's own."""
+        return self.run(self._reaches(timeout_s))
+
+    async def _reaches(self, timeout_s: float) -> bool:
+        channel, _ = await self._connect()
+        try:
+            await asyncio.wait_for(channel.channel_ready(), timeout_s)
+        except TimeoutError:
+            return False
+        finally:
+            await channel.close()
+        return True
+
     async def _connected(
         self,
         vocabulary_size: int,

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 RTTS_S = tuple(float(value) for value in np.linspace(0.0, 0.2, 21))
 RATES_BIT_S = tuple(float(value) for value in np.geomspace(1e3, 1e6, 13))
 LOADS = (1, 4, 16)
+# Round trips that a name is as wide as.
+_LABEL_CELLS = 5
 # Times the measured LLM: 135 million parameters as it is, and what larger ones take.
 LLM_TIMES = (1.0, 4.0, 16.0)
 
@@ -151,7 +153,7 @@ def _draw(axes: Axes, panel: Panel) -> None:
     # Each way is named once, in the middle of the cells that are its own.
     for name in sorted({way for row in panel.ways for way in row}):
         cells = np.argwhere(np.array(panel.ways) == name)
-        if len(cells) * 24 < panel.families.size:
+        if np.ptp(cells[:, 1]) < _LABEL_CELLS:
             continue
         middle = cells[np.argmin(((cells - cells.mean(axis=0)) ** 2).sum(axis=1))]
         dark = _FAMILIES[int(panel.families[tuple(middle)])] in (Family.TREES, Family.SLM)

@@ -15,10 +15,11 @@ from uihlm_evaluation.planning.equations import Prediction
 from uihlm_evaluation.planning.plan import Plan
 from uihlm_evaluation.runs.table import DASH, MIN_WIDTH, TableFormat
 
-_HEADS = ("way", "tok/s", "J/token", "LLM forwards", "LLM positions", "payload bit", "risk", "")
+_HEADS = ("way", "tok/s", "J/token", "forwards", "positions", "payload bit", "risk", "")
 _LEGEND = (
-    "All but tok/s a token; the prompt's prefill is left out. J: given watts × busy time of device, transmitter and base "
-    "station. Risk: rejection probabilities of skipped tokens, summed, ÷ tokens. * the best of those allowed."
+    "All but tok/s a token; forwards and positions are the LLM's; the prompt's prefill is left out. J: given watts × busy time "
+    "of device, transmitter and base station. Risk: rejection probabilities of skipped tokens, summed, ÷ tokens. * the best of "
+    "those allowed."
 )
 
 
@@ -38,11 +39,12 @@ def render(plan: Plan, form: TableFormat, console: Console) -> None:
                 console = Console(file=console.file, width=max(console.width, MIN_WIDTH), color_system=None)
             table = Table(box=SIMPLE_HEAD, pad_edge=False)
             for number, head in enumerate(_HEADS):
-                table.add_column(head, justify="right" if 0 < number < len(_HEADS) - 1 else "left")
+                outer = number in (0, len(_HEADS) - 1)
+                table.add_column(head, justify="left" if outer else "right", no_wrap=outer)
             for prediction in plan.predictions:
                 table.add_row(*_cells(plan, prediction), style="bold" if prediction is plan.best else None)
             console.print(table)
-            console.print(_sentence(plan), highlight=False, markup=False)
+            console.print(_sentence(plan), highlight=False, markup=False, soft_wrap=True)
 
 
 def document(plan: Plan) -> dict[str, object]:
