@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 # Wider than the tokenizer, as real models often are.
@@ -41,3 +42,13 @@ def write_tiny_llama(folder: Path, **overrides: object) -> Path:
     }
     LlamaForCausalLM(LlamaConfig(**(settings | overrides))).save_pretrained(str(folder))
     return folder
+
+
+def on_one_thread() -> Iterator[None]:
+    """For a fixture: threads that wait for each other on matrices this small take most of the time when the machine is busy."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

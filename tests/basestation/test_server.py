@@ -260,7 +260,7 @@ def test_stop_lets_a_round_finish_within_the_grace_and_sends_idle_sessions_away_
             assert code is CODE.UNAVAILABLE and "shutting down: connect to another one" in sentence
         stopping.result(3)
     station.shut()
-    assert engine.sessions == {}
+    assert eventually(lambda: engine.sessions == {})
 
 
 SERVE = """

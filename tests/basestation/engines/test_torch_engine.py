@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tiny_torch import CONTEXT, VOCABULARY_SIZE, write_tiny_llama
+from tiny_torch import CONTEXT, VOCABULARY_SIZE, on_one_thread, write_tiny_llama
 from uihlm_basestation.engines.engine import Work
 from uihlm_basestation.engines.torch_engine import TorchEngine
 from uihlm_models.errors import ModelError
@@ -18,13 +18,7 @@ CPU = TorchSettings(WeightType.FLOAT32, device_map="cpu")
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    """Threads that wait for each other on matrices this small take most of the time when the machine is busy."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    yield from on_one_thread()
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from engine_trees import random_forwards, random_tree
-from tiny_torch import VOCABULARY_SIZE, write_tiny_llama
+from tiny_torch import VOCABULARY_SIZE, on_one_thread, write_tiny_llama
 from uihlm_basestation.engines.engine import Work
 from uihlm_basestation.engines.torch_engine import TorchEngine
 from uihlm_basestation.engines.trees import branches
@@ -20,13 +20,7 @@ TOLERANCE = 1e-4
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    """Threads that wait for each other on matrices this small take most of the time when the machine is busy."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    yield from on_one_thread()
 
 
 @pytest.fixture(scope="module")

@@ -1,34 +1,25 @@
-"""The Torch drafter and the loading under it: rollback, attention rows, tokenizer, refusals."""
+"""The Torch drafter: rollback, attention rows, hidden states, refusals."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from tiny_torch import CONTEXT, HEADS, LAYERS, TEMPLATE, VOCABULARY_SIZE, write_tiny_llama
+from tiny_torch import CONTEXT, HEADS, LAYERS, VOCABULARY_SIZE, on_one_thread, write_tiny_llama
 from uihlm_device.drafters.torch_drafter import TorchDrafter
 from uihlm_device.record import Wants
 from uihlm_models.errors import ModelError
 from uihlm_models.pytorch.runtime import PREFILL_CHUNK, AttentionKind, TorchSettings, WeightType, load_torch
-from uihlm_models.pytorch.tokenizer import TorchTokenizer, byte_alphabet
 from uihlm_proto.errors import InvalidRequestError
-from uihlm_proto.fingerprint import fingerprint
 
 EAGER = TorchSettings(WeightType.FLOAT32, AttentionKind.EAGER, device_map="cpu")
 LAYER = 1
 EVERYTHING = Wants(attention=True, attention_matrix=True, hidden=True)
-SENTENCE = "The lighthouse keeper wrote a letter to his sister every week, and every letter began with the weather."
 
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    """Threads that wait for each other on matrices this small take most of the time when the machine is busy."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    yield from on_one_thread()
 
 
 @pytest.fixture(scope="module")
@@ -201,231 +192,3 @@ def test_attention_is_refused_where_it_cannot_be_read(folder, tiny):
     fused = load_torch(folder, TorchSettings(WeightType.FLOAT32, AttentionKind.SDPA, device_map="cpu"))
     with pytest.raises(ModelError, match="load it with eager"):
         TorchDrafter(fused, attention_layer=0)
-
-
-def test_the_tokenizer_covers_the_models_vocabulary_byte_for_byte(tiny):
-    tokenizer = tiny.tokenizer
-    text = "naïve 日本 🎉\n\tx"
-    ids = tokenizer.encode(text + "<|im_end|>")
-    assert ids[-1] == 1 and b"".join(map(tokenizer.piece, ids)) == text.encode()
-    assert tokenizer.decode(ids) == text
-    assert tokenizer.decode(ids[:3]) == "na\N{REPLACEMENT CHARACTER}"
-    assert tokenizer.pieces()[258:] == [f"[PAD{i}]" for i in range(258, VOCABULARY_SIZE)]
-    assert tokenizer.piece(260) == b"" and tokenizer.decode([260]) == ""
-    assert tokenizer.chat_template == TEMPLATE
-    assert (tokenizer.bos_text, tokenizer.eos_text) == ("<|endoftext|>", "<|im_end|>")
-    # 1 and 7 by the model's configuration, 0 by its name.
-    assert tokenizer.stop_ids == {0, 1, 7}
-    with pytest.raises(ModelError, match="outside the vocabulary"):
-        tokenizer.piece(VOCABULARY_SIZE)
-
-
-def test_sentencepiece_pieces_become_spaces_and_bytes():
-    from tokenizers import Tokenizer, decoders, models, normalizers
-    from transformers import PreTrainedTokenizerFast
-
-    names = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", "h", "i", "▁h", "▁hi"]
-    backend = Tokenizer(
-        models.BPE(
-            vocab={name: i for i, name in enumerate(names)},
-            merges=[("▁", "h"), ("▁h", "i")],
-            unk_token="<unk>",
-            byte_fallback=True,
-        )
-    )
-    backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    backend.decoder = decoders.Sequence(
-        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
-    )
-    fast = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
-    tokenizer = TorchTokenizer(fast, len(names))
-    ids = tokenizer.encode("hi hi é")
-    assert b"".join(map(tokenizer.piece, ids)) == " hi hi é".encode()
-    assert tokenizer.decode(ids) == "hi hi é"
-    assert tokenizer.pieces() == names
-    assert tokenizer.stop_ids == {2} and tokenizer.piece(2) == b""
-
-
-def test_the_byte_alphabet_is_the_one_of_the_tokenizers_library():
-    from tokenizers import pre_tokenizers
-
-    assert set(byte_alphabet()) == set(pre_tokenizers.ByteLevel.alphabet())
-    assert sorted(byte_alphabet().values()) == list(range(256))
-    assert byte_alphabet()["Ġ"] == ord(" ") and byte_alphabet()["Ċ"] == ord("\n")
-
-
-def test_missing_files_are_named(tmp_path, folder):
-    with pytest.raises(ModelError, match=r"no model at .*absent"):
-        load_torch(tmp_path / "absent", EAGER)
-    with pytest.raises(ModelError, match=r"no model at .*absent\.gguf"):
-        load_torch("absent.gguf", EAGER)
-    with pytest.raises(ModelError, match=r"no config\.json: put config\.json"):
-        load_torch(tmp_path, EAGER)
-    with pytest.raises(ModelError, match=r"holds no weights\.gguf"):
-        load_torch(folder, TorchSettings(gguf_file="weights.gguf"))
-    (tmp_path / "broken.gguf").write_bytes(b"not a model")
-    with pytest.raises(ModelError, match=r"cannot load broken\.gguf"):
-        load_torch(tmp_path / "broken.gguf", EAGER)
-
-
-def test_pickled_weights_are_refused(tmp_path):
-    write_tiny_llama(tmp_path)
-    (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
-    with pytest.raises(ModelError, match=r"no safetensors weights \(pickled weights such as pytorch_model\.bin"):
-        load_torch(tmp_path, EAGER)
-
-
-def test_damaged_weights_end_in_one_sentence(tmp_path):
-    write_tiny_llama(tmp_path)
-    (tmp_path / "model.safetensors").write_bytes(b"\0" * 100)
-    with pytest.raises(ModelError, match=r"transformers cannot load .* or name another model"):
-        load_torch(tmp_path, EAGER)
-
-
-def test_code_of_a_repository_is_never_run(tmp_path):
-    write_tiny_llama(tmp_path)
-    marker = tmp_path / "was_run"
-    (tmp_path / "modeling_evil.py").write_text(f"open({str(marker)!r}, 'w').close()\n")
-    (tmp_path / "config.json").write_text('{"model_type": "evil", "auto_map": {"AutoConfig": "modeling_evil.Evil"}}')
-    with pytest.raises(ModelError, match="transformers cannot load"):
-        load_torch(tmp_path, EAGER)
-    assert not marker.exists()
-
-
-def test_offline_a_hub_id_says_what_to_download_and_where_to_put_it():
-    with pytest.raises(ModelError, match=r"download its config\.json.*huggingface\.co/nobody/nothing.*give its path"):
-        load_torch("nobody/nothing", TorchSettings(local_files_only=True))
-
-
-def test_four_bits_are_refused_without_bitsandbytes(folder, monkeypatch):
-    import importlib.util
-
-    find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "bitsandbytes" else find(name))
-    with pytest.raises(ModelError, match="pip install bitsandbytes"):
-        load_torch(folder, TorchSettings(load_in_4bit=True))
-
-
-def test_a_recurrent_model_is_refused(tmp_path):
-    from transformers import Lfm2Config, Lfm2ForCausalLM
-
-    write_tiny_llama(tmp_path)
-    config = Lfm2Config(
-        vocab_size=VOCABULARY_SIZE, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, layer_types=["conv", "full_attention"],
-    )  # fmt: skip
-    Lfm2ForCausalLM(config).save_pretrained(str(tmp_path))
-    with pytest.raises(ModelError, match="layers of type conv"):
-        load_torch(tmp_path, EAGER)
-
-
-@pytest.fixture(scope="module")
-def bundled():
-    from uihlm_models.bundled import llm_path
-
-    return load_torch(llm_path(), EAGER)
-
-
-@pytest.fixture(scope="module")
-def llama():
-    from uihlm_models.bundled import llm_path
-    from uihlm_models.llama.runtime import LlamaRuntime, RuntimeSettings
-
-    with LlamaRuntime(llm_path(), RuntimeSettings(n_ctx=256)) as runtime:
-        yield runtime
-
-
-@pytest.mark.slow
-def test_both_loads_of_one_gguf_have_one_tokenizer(bundled, llama):
-    torch_side, llama_side = bundled.tokenizer, llama.tokenizer
-    assert fingerprint(torch_side.pieces()) == fingerprint(llama_side.pieces())
-    assert TorchDrafter(bundled).fingerprint == fingerprint(llama_side.pieces())
-    assert torch_side.stop_ids == llama_side.stop_ids
-    assert torch_side.chat_template == llama_side.chat_template
-    assert (torch_side.bos_text, torch_side.eos_text) == (llama_side.bos_text, llama_side.eos_text)
-    for token in range(torch_side.vocabulary_size):
-        assert torch_side.piece(token) == llama_side.piece(token)
-    for text in (SENTENCE, "naïve  日本 🎉\n\n\tx=1; it's 3.14 or 12345 ", "<|im_start|>user\nhi<|im_end|>\n", ""):
-        ids = llama_side.encode(text)
-        assert torch_side.encode(text) == ids and torch_side.decode(ids) == llama_side.decode(ids)
-
-
-@pytest.mark.slow
-def test_the_pieces_are_those_written_in_the_gguf(bundled):
-    from gguf import GGUFReader
-
-    from uihlm_models.bundled import llm_path
-
-    assert bundled.tokenizer.pieces() == GGUFReader(llm_path()).fields["tokenizer.ggml.tokens"].contents()
-
-
-def probabilities(logits):
-    p = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
-    return p / p.sum(axis=-1, keepdims=True)
-
-
-def write_unpacked(source, path):
-    """Write a GGUF whose weights are those of `source` as float32."""
-    from gguf import GGUFReader, GGUFValueType, GGUFWriter, LlamaFileType, dequantize
-
-    reader = GGUFReader(source)
-    writer = GGUFWriter(path, reader.fields["general.architecture"].contents())
-    for key, field in reader.fields.items():
-        if key.startswith("GGUF.") or key == "general.architecture":
-            continue
-        value = int(LlamaFileType.ALL_F32) if key == "general.file_type" else field.contents()
-        is_array = field.types[0] == GGUFValueType.ARRAY
-        writer.add_key_value(key, value, field.types[0], sub_type=field.types[-1] if is_array else None)
-    for tensor in reader.tensors:
-        writer.add_tensor(tensor.name, dequantize(tensor.data, tensor.tensor_type).reshape(tensor.shape[::-1]))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-
-
-@pytest.mark.slow
-def test_torch_and_llama_cpp_agree_on_the_next_token(bundled, llama, tmp_path):
-    from uihlm_models.bundled import llm_path
-    from uihlm_models.llama.runtime import LlamaRuntime, RuntimeSettings
-
-    ids = bundled.tokenizer.encode(SENTENCE)
-    count = len(ids)
-    assert count >= 20
-    drafter = TorchDrafter(bundled)
-    p = probabilities(np.array([drafter.forward(position, [token]).logits for position, token in enumerate(ids)]))
-    # Given the same float32 weights they agree but for llama.cpp's 16-bit cache (measured: mean 0.0005, largest 0.0014).
-    write_unpacked(llm_path(), tmp_path / "unpacked.gguf")
-    with LlamaRuntime(tmp_path / "unpacked.gguf", RuntimeSettings(n_ctx=256)) as unpacked:
-        unpacked.decode(ids, np.arange(count), 0, np.ones(count, bool))
-        q = probabilities(unpacked.logits())
-    distance = 0.5 * np.abs(p - q).sum(axis=1)
-    assert distance.max() < 0.005
-    assert (p.argmax(axis=1) == q.argmax(axis=1)).all()
-    # On the packed ones llama.cpp also rounds activations to 8 bits, so near ties may fall either way (measured: 0.033, 0.060).
-    llama.decode(ids, np.arange(count), 0, np.ones(count, bool))
-    q = probabilities(llama.logits())
-    distance = 0.5 * np.abs(p - q).sum(axis=1)
-    assert distance.mean() < 0.05 and distance.max() < 0.1
-    ordered = np.sort(p, axis=1)
-    clear = ordered[:, -1] - ordered[:, -2] > 0.1
-    assert clear.sum() >= 5
-    assert (p.argmax(axis=1) == q.argmax(axis=1))[clear].all()
-
-
-@pytest.mark.slow
-def test_the_bundled_models_cache_is_right_after_rollbacks(bundled):
-    rng = np.random.default_rng(9)
-    ids = bundled.tokenizer.encode(SENTENCE)
-    drafter = TorchDrafter(bundled, attention_layer=22)
-    drafter.forward(0, ids, EVERYTHING)
-    for _ in range(4):
-        keep = int(rng.integers(len(ids) - 5, len(ids)))
-        ids = ids[:keep] + [int(i) for i in rng.integers(100, 40_000, 3)]
-        record = drafter.forward(keep, ids[keep:], EVERYTHING)
-    fresh = TorchDrafter(bundled, attention_layer=22).forward(0, ids, EVERYTHING)
-    np.testing.assert_allclose(record.attention.sum(axis=1), 1, atol=1e-5)
-    assert record.attention.shape == (9, len(ids))
-    for name, tolerance in (("attention", 1e-4), ("attention_matrix", 1e-4), ("logits", 1e-3)):
-        np.testing.assert_allclose(getattr(record, name), getattr(fresh, name), atol=tolerance, err_msg=name)
-    np.testing.assert_allclose(probabilities(record.logits), probabilities(fresh.logits), atol=1e-4)

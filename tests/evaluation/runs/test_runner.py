@@ -1,4 +1,4 @@
-"""Running policies over prompts: what is run in which order, what is on disk when, and what a resumed run keeps.
+"""Running policies over prompts: what is run in which order, what is on disk when, what one failure leaves.
 
 The models are fakes; the decode loop, the client, the link and the base station are the real ones.
 """
@@ -7,61 +7,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
-import fakes
-from fakes import FakeDrafter, FakeEngine, contextual, mixed, serving
+from fakes import FakeEngine, contextual, mixed, serving
+from rigs import EXAMPLES, STOP, Rig, V, lines, steady
 from stations import eventually
-from uihlm_device.decode_settings import DecodeSettings
-from uihlm_device.rules.policies import PolicySettings
 from uihlm_device.tokens import TokenRecord
 from uihlm_evaluation.prompts.datasets import Example
-from uihlm_evaluation.runs.configuration import RunConfig, Selection
-from uihlm_evaluation.runs.runner import Bench, Progress, RoundLine, run
-from uihlm_evaluation.runs.samples import Sample, SampleWriter, Stop
+from uihlm_evaluation.runs.runner import RoundLine
+from uihlm_evaluation.runs.samples import Sample, Stop
 from uihlm_proto.errors import ExhaustedError, InvalidRequestError, ProtocolError, UnavailableError
-from uihlm_proto.sampling import Sampling
-from uihlm_wireless.settings import LinkSettings, profile
-
-V = 32
-STOP = 3
-EXAMPLES = [Example(index, "ask " * (index + 1), "", f"answer {index}") for index in (4, 7, 9)]
-LINK = LinkSettings(rtt_s=0.5)
-
-
-class Rig:
-    """A device, a base station, and what was asked of them."""
-
-    def __init__(self, address: object, engine: FakeEngine) -> None:
-        self.engine = engine
-        self.drafter = FakeDrafter(contextual(V, 1), V, [STOP])
-        self.device = fakes.Bench(address, self.drafter, link=LINK)
-        self.turns: list[str] = []
-        self.before_turn: Callable[[str], None] = lambda text: None
-        self.progress: list[Progress] = []
-
-    def _first_turn(self, text: str) -> list[int]:
-        self.before_turn(text)
-        self.turns.append(text)
-        return [5 + len(text) % 20, *range(10, 10 + len(text) // 4)]
-
-    def run(
-        self,
-        output: Path,
-        *policies: str,
-        resume: bool = False,
-        examples: list[Example] = EXAMPLES,
-        seed: int = 0,
-        **settings: object,
-    ) -> list[Sample]:
-        rules = PolicySettings(theta_u=0.9, rate=0.6)
-        config = RunConfig(Selection(seed=seed), policies, DecodeSettings(Sampling(), 6), rules, link=LINK, **settings)
-        decoders = {name: self.device.decoder(name, 6, rules) for name in policies}
-        bench = Bench(decoders, self.device.clock, self.device.ledger, self._first_turn, lambda ids: f"{ids}")
-        return run(bench, config, examples, output, resume, self.progress.append)
+from uihlm_wireless.settings import profile
 
 
 @pytest.fixture
@@ -71,15 +29,6 @@ def rig() -> Iterator[Rig]:
         rig = Rig(address, engine)
         with rig.device:
             yield rig
-
-
-def lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def steady(samples: list[Sample]) -> list[Sample]:
-    """Samples without what the base station's stopwatch measured."""
-    return [dataclasses.replace(s, forward_s=0.0, queue_s=0.0, bs_busy_s=0.0) for s in samples]
 
 
 def test_every_prompt_under_every_policy_prompts_outermost(rig, tmp_path):
@@ -216,101 +165,3 @@ def test_lost_base_station_ends_the_run_and_leaves_what_was_done(rig, tmp_path):
         rig.run(tmp_path, "hlm", "slm")
     assert [(s["prompt"], s["policy"]) for s in lines(tmp_path / "samples.jsonl")] == [(4, "hlm"), (4, "slm")]
     assert {line["prompt"] for line in lines(tmp_path / "rounds.jsonl")} == {4}
-
-
-@pytest.mark.parametrize("stop_at", [1, 2, 4])
-def test_resumed_run_is_the_whole_run(rig, tmp_path, stop_at):
-    whole = rig.run(tmp_path / "whole", "random", "llm")
-    asked = []
-
-    def stop(text: str) -> None:
-        asked.append(text)
-        if len(asked) == stop_at:
-            raise KeyboardInterrupt
-
-    rig.before_turn = stop
-    with pytest.raises(KeyboardInterrupt):
-        rig.run(tmp_path / "run", "random", "llm")
-    rig.before_turn = lambda text: None
-    rig.progress, rig.turns = [], []
-    resumed = rig.run(tmp_path / "run", "random", "llm", resume=True)
-    assert steady(resumed) == steady(whole)
-    assert len(rig.turns) == 6 - (stop_at - 1), "what was done is not done again"
-    assert [(p.done, p.total) for p in rig.progress] == [(n, 6) for n in range(stop_at, 7)]
-    tokens = [
-        [(line["policy"], line["prompt"], line["token"]) for line in lines(tmp_path / folder / "rounds.jsonl")]
-        for folder in ("run", "whole")
-    ]
-    assert tokens[0] == tokens[1]
-
-
-def test_rounds_without_their_sample_are_run_again(rig, tmp_path):
-    """A crash between a prompt's rounds and its sample."""
-    whole = rig.run(tmp_path, "hlm")
-    text = (tmp_path / "rounds.jsonl").read_text()
-    path = tmp_path / "samples.jsonl"
-    path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]))
-    assert steady(rig.run(tmp_path, "hlm", resume=True)) == steady(whole)
-    assert [line["token"] for line in lines(tmp_path / "rounds.jsonl")] == [
-        json.loads(line)["token"] for line in text.splitlines()
-    ]
-
-
-def test_rounds_are_on_disk_before_their_sample(rig, tmp_path, monkeypatch):
-    append = SampleWriter.append
-    seen = []
-
-    def check(writer: SampleWriter, sample: Sample) -> None:
-        written = [line for line in lines(tmp_path / "rounds.jsonl") if line["prompt"] == sample.prompt]
-        seen.append(len(written) == sample.tokens)
-        append(writer, sample)
-
-    monkeypatch.setattr(SampleWriter, "append", check)
-    rig.run(tmp_path, "hlm")
-    assert seen == [True] * 3
-
-
-def test_failed_prompt_is_not_tried_again_on_resume(rig, tmp_path):
-    def refuse(text: str) -> None:
-        raise InvalidRequestError("no")
-
-    rig.before_turn = refuse
-    first = rig.run(tmp_path, "slm")
-    rig.before_turn = lambda text: None
-    assert rig.run(tmp_path, "slm", resume=True) == first
-    assert all(sample.failed for sample in first)
-
-
-def test_run_is_refused_on_top_of_another(rig, tmp_path):
-    rig.run(tmp_path, "slm")
-    before = (tmp_path / "samples.jsonl").read_bytes()
-    with pytest.raises(InvalidRequestError, match="holds a run already: add --resume"):
-        rig.run(tmp_path, "slm")
-    assert (tmp_path / "samples.jsonl").read_bytes() == before
-
-
-def test_resume_names_every_setting_that_changed(rig, tmp_path):
-    rig.run(tmp_path, "slm")
-    with pytest.raises(InvalidRequestError, match=r"\(codec: dense32 → dense16, selection\.seed: 0 → 5\)"):
-        rig.run(tmp_path, "slm", resume=True, seed=5, codec="dense16")
-    with pytest.raises(InvalidRequestError, match=r"policies: \['slm'\] → \['slm', 'hlm'\]"):
-        rig.run(tmp_path, "slm", "hlm", resume=True)
-
-
-@pytest.mark.parametrize(
-    "examples",
-    [
-        EXAMPLES[:2],
-        [*EXAMPLES[:2], Example(9, "another", "", "answer 9")],
-        [*EXAMPLES[:2], dataclasses.replace(EXAMPLES[2], output="another")],
-        [*EXAMPLES[:2], dataclasses.replace(EXAMPLES[2], index=10)],
-    ],
-)
-def test_resume_with_other_prompts_is_refused(rig, tmp_path, examples):
-    rig.run(tmp_path, "slm")
-    with pytest.raises(InvalidRequestError, match="was made with other prompts"):
-        rig.run(tmp_path, "slm", resume=True, examples=examples)
-
-
-def test_resume_of_nothing_is_a_first_run(rig, tmp_path):
-    assert len(rig.run(tmp_path / "deep" / "new", "slm", resume=True)) == 3
