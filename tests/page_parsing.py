@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import functools
 import importlib.util
 import re
 import runpy
@@ -51,20 +52,29 @@ def check(command: Command) -> str | None:
     return checks[command.program](list(command.words[1:]))
 
 
+def _parameters() -> list[tuple[str, click.Parameter]]:
+    """Every command's name with each of its parameters."""
+    found = []
+    for group in PROGRAMS.values():
+        context = click.Context(group)
+        for name in group.list_commands(context):
+            child = group.get_command(context, name)
+            assert child is not None
+            found += [(name, parameter) for parameter in child.params]
+    return found
+
+
+@functools.cache
 def variables() -> frozenset[str]:
     """Every environment variable that is read: one a flag, and those that are no flag's."""
-    if not _variables:
-        _variables.update({"UIHLM_CACHE", "UIHLM_TOKEN"})
-        for group in PROGRAMS.values():
-            context = click.Context(group, info_name=None, auto_envvar_prefix="UIHLM")
-            for name in group.list_commands(context):
-                child = group.get_command(context, name)
-                assert child is not None
-                _variables.update(f"UIHLM_{name}_{p.name}".upper().replace("-", "_") for p in child.params)
-    return frozenset(_variables)
+    named = {f"UIHLM_{command}_{parameter.name}" for command, parameter in _parameters()}
+    return frozenset({name.upper().replace("-", "_") for name in named} | {"UIHLM_CACHE", "UIHLM_TOKEN"})
 
 
-_variables: set[str] = set()
+def flags() -> set[str]:
+    """Every flag of every command."""
+    opts = {flag for _, parameter in _parameters() for flag in (*parameter.opts, *parameter.secondary_opts)}
+    return opts | {"--help", "--version"}
 
 
 def _click(group: click.Group, command: Command) -> str | None:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from page_parsing import check, variables
-from pages import PAGES, ROOT, Command, commands, install_package
+from page_parsing import check, flags, variables
+from pages import PAGES, ROOT, Command, commands, install_package, prose
 
 TESTS = ROOT / "tests"
 
@@ -64,6 +64,22 @@ def test_environment_variables_in_the_text_are_read():
     }
     assert named
     assert {name for _, name in named} <= variables(), sorted(named)
+
+
+def test_flags_in_the_text_exist():
+    """Of this project's commands, benchmarks and pytest plugin; in code that begins with another program nobody looks."""
+    known = flags()
+    for folder in ("benchmarks", "evaluation"):
+        for path in (ROOT / folder).rglob("*.py"):
+            known |= set(re.findall(r"[\"'](--[a-z][a-z0-9-]*)[\"']", path.read_text(encoding="utf-8")))
+    named = {
+        (page.name, flag)
+        for page in PAGES
+        for code in re.findall(r"`((?:-|uihlm-|python -m benchmarks|chat |eval |serve )[^`]+)`", prose(page))
+        for flag in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", code)
+    }
+    assert len(named) > 50
+    assert not {(page, flag) for page, flag in named if flag not in known}
 
 
 WRONG = [
