@@ -7,11 +7,14 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 
+from fake_pair import STOP, V
+from fakes import Logits, contextual
 from stations import eventually
 from uihlm_cli.device import main
 from uihlm_device.endpoint import server
@@ -189,6 +192,20 @@ def served(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Iterator[Served]
         held.stop()
         thread.join(20)
         assert ended == [None], ended
+
+
+def wordy(salt: int, stops: bool = True) -> Logits:
+    """A model that writes what can be read, and ends an answer seldom, or never."""
+    logits = contextual(V, salt, window=12)
+
+    def readable(ids: Sequence[int]) -> np.ndarray:
+        z = logits(ids)
+        ending = z[STOP] if stops else -60.0
+        z[:32] = z[127:] = -60.0
+        z[STOP] = ending
+        return z
+
+    return readable
 
 
 def slowly(seconds: float) -> Any:

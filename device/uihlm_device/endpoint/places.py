@@ -4,7 +4,8 @@ A drafter's cache holds one sequence, so an answer has a drafter to itself from 
 took turns on one would run their prompts again at every turn. Requests beyond the drafters wait in the order they came;
 beyond those that may wait they are told when to come again.
 
-Of the drafters that are free, a request gets the one whose cache holds most of its prompt.
+Of the drafters that are free, a request gets the one whose cache it would go on with; where it would throw away more than it
+finds, the one that was used longest ago.
 """
 
 from __future__ import annotations
@@ -115,7 +116,14 @@ class Places:
                 ticket.set_result(self._best(ids))
 
     def _best(self, ids: Sequence[int]) -> Place:
-        place = max(self._free, key=lambda free: free.shared(ids))
+        def gain(place: Place) -> int:
+            """Positions found, less those thrown away."""
+            return 2 * place.shared(ids) - len(place.held)
+
+        place = max(self._free, key=gain)
+        if gain(place) <= 0:
+            # They stand in the order in which they were given back.
+            place = self._free[0]
         self._free.remove(place)
         place.taken_s = time.monotonic()
         return place

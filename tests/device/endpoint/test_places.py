@@ -22,14 +22,25 @@ def test_a_place_counts_the_ids_it_shares_with_a_prompt():
     assert [place.shared(ids) for ids in ([1, 2, 3, 4], [1, 2], [1, 5, 3], [9], [])] == [3, 2, 1, 0, 0]
 
 
-def test_a_request_gets_the_free_drafter_that_knows_most_of_its_prompt():
+@pytest.mark.parametrize(
+    "prompt, chosen",
+    [
+        ([1, 2, 9, 9, 4], 1),  # goes on with the second
+        ([1, 2, 3], 0),
+        ([1, 2, 5], 0),  # finds more than it throws away
+        ([1, 7, 7, 7], 2),  # a prompt that only begins alike takes the one used longest ago
+        ([8], 2),
+    ],
+)
+def test_a_request_gets_the_free_drafter_whose_cache_it_goes_on_with(prompt, chosen):
     async def run() -> None:
-        two = places(2)
-        first, second = await two.take([1]), await two.take([1])
-        first.held, second.held = [1, 2, 3], [1, 2, 9, 9]
-        two.give(first)
-        two.give(second)
-        assert await two.take([1, 2, 9, 9, 4]) is second
+        three = places(3)
+        taken = [await three.take([1]) for _ in range(3)]
+        for place, held in zip(taken, ([1, 2, 3], [1, 2, 9, 9, 9, 9], [5, 5, 5]), strict=True):
+            place.held = held
+        for place in (taken[2], taken[1], taken[0]):
+            three.give(place)
+        assert taken.index(await three.take(prompt)) == chosen
 
     asyncio.run(run())
 
