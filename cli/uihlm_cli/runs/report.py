@@ -95,7 +95,7 @@ def _page(run: RunFolder, output: Path) -> None:
 
 
 def _figures(run: RunFolder, output: Path) -> None:
-    from uihlm_evaluation.report.figures import write_figures
+    from uihlm_evaluation.report.figures.gallery import write_figures
 
     written = write_figures(run, output)
     for path in written.paths:

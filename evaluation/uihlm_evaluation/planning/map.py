@@ -13,7 +13,7 @@ from uihlm_evaluation.planning.equations import Conditions, Model
 from uihlm_evaluation.planning.figures import PlanFigures, scaled
 from uihlm_evaluation.planning.plan import Objective, plan
 from uihlm_evaluation.planning.ways import Family
-from uihlm_evaluation.report.figure_style import footnote, new_figure, saved, styled
+from uihlm_evaluation.report.figures.style import footnote, new_figure, saved, styled
 from uihlm_wireless.channel import RadioLink
 from uihlm_wireless.fading import FadingMode
 from uihlm_wireless.settings import LinkSettings

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from uihlm_evaluation.quality.bootstrap import Interval
-from uihlm_evaluation.report.figure_style import (
+from uihlm_evaluation.report.figures.grid import series_of
+from uihlm_evaluation.report.figures.label_places import PointLabel, place_labels
+from uihlm_evaluation.report.figures.style import (
     FAINT,
     REFERENCE,
     FigureDataError,
@@ -20,9 +22,7 @@ from uihlm_evaluation.report.figure_style import (
     style,
     styled,
 )
-from uihlm_evaluation.report.figures_grid import series_of
 from uihlm_evaluation.report.intervals import RatioIntervals
-from uihlm_evaluation.report.label_places import PointLabel, place_labels
 from uihlm_evaluation.runs.results import LLM, PolicyResult
 
 if TYPE_CHECKING:

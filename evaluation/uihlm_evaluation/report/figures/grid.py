@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from uihlm_evaluation.quality.bootstrap import Interval
-from uihlm_evaluation.report.figure_style import (
+from uihlm_evaluation.report.figures.style import (
     FAINT,
     REFERENCE,
     FigureDataError,

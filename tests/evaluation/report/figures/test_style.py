@@ -3,7 +3,7 @@
 import pytest
 
 from uihlm_evaluation.quality.bootstrap import Interval
-from uihlm_evaluation.report.figure_style import errors, footnote, new_figure
+from uihlm_evaluation.report.figures.style import errors, footnote, new_figure
 
 
 @pytest.mark.parametrize("text", ["word " * 60, "one_long_hash" * 12])

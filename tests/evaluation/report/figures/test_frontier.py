@@ -8,13 +8,13 @@ from matplotlib.text import Annotation, Text
 
 from evaluation.report.synthetic_study import V, grid, study
 from uihlm_evaluation.quality.bootstrap import Interval
-from uihlm_evaluation.report.figure_style import FigureDataError
-from uihlm_evaluation.report.figures_frontier import (
+from uihlm_evaluation.report.figures.frontier import (
     Point,
     energy_frontier_figure,
     forwards_frontier_figure,
     frontier,
 )
+from uihlm_evaluation.report.figures.style import FigureDataError
 from uihlm_evaluation.report.intervals import ratio_intervals
 
 RUN = study()

@@ -1,0 +1,1 @@
+"""The report's figures, one family a module, in one style."""
