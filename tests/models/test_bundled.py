@@ -32,8 +32,6 @@ def test_cache_dir_prefers_its_own_variable_then_xdg_then_home(monkeypatch, tmp_
 @pytest.mark.slow
 def test_slm_has_26_blocks_and_the_llms_vocabulary():
     slm, llm = bundled.slm_path(), bundled.llm_path()
-    assert bundled.block_count(slm) == 26
-    assert bundled.block_count(llm) == 30
     with LlamaRuntime(slm, RuntimeSettings(n_ctx=256)) as runtime:
         assert runtime.n_layer == 26
     small, large = LlamaTokenizer.from_file(slm), LlamaTokenizer.from_file(llm)
