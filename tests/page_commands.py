@@ -35,10 +35,11 @@ SMALL: dict[tuple[str, str], tuple[str, ...]] = {
     ("uihlm-device", "score"): (),
     ("uihlm-device", "rebill"): (),
     ("uihlm-device", "report"): (),
+    ("uihlm-device", "plan"): (),
     ("uihlm-bs", "serve"): ("--port", "0"),
 }
 # With real weights these alone: the others have slow tests of their own.
-QUICK = ("chat", "eval", "trace", "score", "serve")
+QUICK = ("chat", "eval", "plan", "trace", "score", "serve")
 # Why a command of the table above is parsed only.
 UNRUN: list[tuple[Callable[[Command], bool], str]] = [
     (lambda command: not command.fenced, "stands in a sentence, out of its place"),
@@ -47,6 +48,7 @@ UNRUN: list[tuple[Callable[[Command], bool], str]] = [
         lambda command: "--learn" in command.words,
         "needs a pair that rejects what is uncertain (test_calibrate_learn.py)",
     ),
+    (lambda command: "--measure" in command.words, "times real weights for minutes"),
     (lambda command: "--tls" in command.words or "--tls-ca" in command.words, "needs another machine's certificate"),
 ]
 # Why a command of another program is parsed only; "none of our programs" where it is not told here.
@@ -90,15 +92,15 @@ def run(command: Command, address: str) -> str | None:
 def fake_pair() -> Iterator[str]:
     """Fake weights below everything, and the address of a base station that has them; `serve` ends once it is ready."""
     from uihlm_basestation.local import local_basestation
-    from uihlm_cli import basestation
+    from uihlm_cli.station import serve as serve_command
 
     with pytest.MonkeyPatch.context() as patch:
         weights = installed(patch, Path.cwd())
         # One drafter that records whatever it is asked for.
         weights.for_policy = lambda rule: FakeDrafter(chatty(1), V, [STOP])
-        patch.setattr(basestation, "resolve", weights.resolve)
-        patch.setattr(basestation, "load_engine", weights.engine)
-        patch.setattr(basestation, "serve", until_ready(basestation.serve))
+        patch.setattr(serve_command, "resolve", weights.resolve)
+        patch.setattr(serve_command, "load_engine", weights.engine)
+        patch.setattr(serve_command, "serve", until_ready(serve_command.serve))
         with local_basestation(weights.engine()) as address:
             yield str(address)
 
@@ -108,12 +110,12 @@ def bundled_pair() -> Iterator[str]:
     """The real weights."""
     from uihlm_basestation.engines.loading import load_engine
     from uihlm_basestation.local import local_basestation
-    from uihlm_cli import basestation
+    from uihlm_cli.station import serve as serve_command
     from uihlm_models.presets import Role
     from uihlm_models.sources import resolve
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(basestation, "serve", until_ready(basestation.serve))
+        patch.setattr(serve_command, "serve", until_ready(serve_command.serve))
         with local_basestation(load_engine(resolve("bundled", Role.TARGET))) as address:
             yield str(address)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from importlib.metadata import version
 
 import click
 
-# Modules are imported when their command is run, so that `--help` stays quick.
+from uihlm_cli.lazy import LazyGroup
+
 _COMMANDS = {
     "chat": ("uihlm_cli.chat.command", "Talk to the split model; every token shows who wrote it."),
     "serve": ("uihlm_cli.serving.command", "Serve the split model behind an OpenAI-compatible endpoint."),
@@ -30,28 +30,11 @@ _COMMANDS = {
 }
 
 
-class _Lazy(click.Group):
-    """A group whose commands are imported when they are asked for."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the command names in the order of the table above."""
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import one command."""
-        if cmd_name not in _COMMANDS:
-            return None
-        module, _ = _COMMANDS[cmd_name]
-        command: click.Command = importlib.import_module(module).command
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, help) for name, (_, help) in _COMMANDS.items()])
-
-
-@click.group(cls=_Lazy, context_settings={"auto_envvar_prefix": "UIHLM", "help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    commands_in=_COMMANDS,
+    context_settings={"auto_envvar_prefix": "UIHLM", "help_option_names": ["-h", "--help"]},
+)
 @click.version_option(version("uihlm"), prog_name="uihlm")
 def main() -> None:
     """A language model split over a radio link: the device's end.

@@ -24,6 +24,7 @@ from uihlm_basestation.engines.loading import EngineSettings
 from uihlm_basestation.server import SERVICE
 from uihlm_basestation.serving import Serving
 from uihlm_cli import basestation
+from uihlm_cli.station import serve as serve_command
 from uihlm_device.conversation import Conversation
 from uihlm_models.errors import ModelError
 from uihlm_models.presets import Role
@@ -37,8 +38,9 @@ PATIENCE_S = 30.0
 DRIVER = f"""
 from fakes import FakeEngine, contextual
 from uihlm_cli import basestation
-basestation.resolve = lambda model, role: None
-basestation.load_engine = lambda source, settings: FakeEngine(contextual({V}, 2), {V})
+from uihlm_cli.station import serve as serve_command
+serve_command.resolve = lambda model, role: None
+serve_command.load_engine = lambda source, settings: FakeEngine(contextual({V}, 2), {V})
 basestation.main()
 """
 READY = re.compile(r"ready: fake on 127\.0\.0\.1:(\d+)\n")
@@ -136,8 +138,8 @@ class Loading:
 @pytest.fixture
 def loading(monkeypatch: pytest.MonkeyPatch) -> Loading:
     loading = Loading()
-    monkeypatch.setattr(basestation, "resolve", loading.resolve)
-    monkeypatch.setattr(basestation, "load_engine", loading.load)
+    monkeypatch.setattr(serve_command, "resolve", loading.resolve)
+    monkeypatch.setattr(serve_command, "load_engine", loading.load)
     return loading
 
 
@@ -159,7 +161,7 @@ def test_flags_reach_the_engine_and_the_server(loading, monkeypatch):
         sharing.append(more["serving"])
         on_ready(Address(host, port))
 
-    monkeypatch.setattr(basestation, "serve", serve)
+    monkeypatch.setattr(serve_command, "serve", serve)
     arguments = ["serve", "--model", "m.gguf", "--host", "::1", "--port", "7", "--max-sessions", "3", "--grace-s", "2"]
     arguments += ["--max-context", "99", "--backend", "torch", "--threads", "5", "--gpu-layers", "6"]
     arguments += ["--dtype", "float16", "--device-map", "cpu", "--load-in-4bit", "--kv-memory", "2MiB"]
@@ -178,7 +180,7 @@ def test_weights_that_are_not_there_exit_1_with_a_sentence(monkeypatch):
     def resolve(model: str, role: Role) -> None:
         raise ModelError(f"no model {model!r}")
 
-    monkeypatch.setattr(basestation, "resolve", resolve)
+    monkeypatch.setattr(serve_command, "resolve", resolve)
     result = CliRunner().invoke(basestation.main, ["serve", "--model", "nowhere"])
     assert (result.exit_code, result.stdout) == (1, "")
     assert "Error: no model 'nowhere'" in result.stderr
@@ -196,7 +198,7 @@ def test_measured_weights_reach_the_engine_by_their_name(loading, monkeypatch):
     async def serve(*arguments, **more):
         """Serve nothing."""
 
-    monkeypatch.setattr(basestation, "serve", serve)
-    monkeypatch.setattr(basestation, "measured_type", lambda source, settings: "float16")
+    monkeypatch.setattr(serve_command, "serve", serve)
+    monkeypatch.setattr(serve_command, "measured_type", lambda source, settings: "float16")
     assert CliRunner().invoke(basestation.main, ["serve", "--dtype", "measured"]).exit_code == 0
     assert [settings.weight_type for settings in loading.settings] == ["float16"]

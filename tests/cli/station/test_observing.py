@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from fakes import FakeEngine, contextual
 from uihlm_basestation.observing.telemetry import Ending, Round, RoundKind
 from uihlm_cli import basestation
+from uihlm_cli.station import serve as serve_command
 from uihlm_proto.addresses import Address
 
 V = 12
@@ -47,7 +48,7 @@ def served(monkeypatch):
             return "\n".join(self.lines)
 
     invoked = [Invoked()]
-    say = basestation.voice
+    say = serve_command.voice
 
     def voice(values):
         chrome = say(values)
@@ -55,10 +56,10 @@ def served(monkeypatch):
         chrome.say = lambda sentence: (invoked[-1].lines.append(sentence), plain(sentence))[1]
         return chrome
 
-    monkeypatch.setattr(basestation, "voice", voice)
-    monkeypatch.setattr(basestation, "serve", serve)
-    monkeypatch.setattr(basestation, "resolve", lambda model, role: None)
-    monkeypatch.setattr(basestation, "load_engine", lambda source, settings: FakeEngine(contextual(V, 1), V))
+    monkeypatch.setattr(serve_command, "voice", voice)
+    monkeypatch.setattr(serve_command, "serve", serve)
+    monkeypatch.setattr(serve_command, "resolve", lambda model, role: None)
+    monkeypatch.setattr(serve_command, "load_engine", lambda source, settings: FakeEngine(contextual(V, 1), V))
     return given
 
 

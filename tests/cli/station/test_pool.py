@@ -10,6 +10,7 @@ from uihlm_basestation.pool import ray_pool
 from uihlm_basestation.pool.ray_pool import PoolSettings, _check_room
 from uihlm_basestation.pool.replica import load_named
 from uihlm_cli import basestation
+from uihlm_cli.station import serve as serve_command
 from uihlm_proto.addresses import Address
 from uihlm_proto.errors import InvalidRequestError, UihlmError
 
@@ -33,7 +34,7 @@ def invoke(*arguments: str):
     ],
 )
 def test_what_does_not_go_together_exits_2_before_anything_is_loaded(monkeypatch, arguments, words):
-    monkeypatch.setattr(basestation, "load_engine", None)
+    monkeypatch.setattr(serve_command, "load_engine", None)
     monkeypatch.setattr(ray_pool, "serve_pool", None)
     result = invoke(*arguments)
     assert (result.exit_code, result.stdout) == (2, "") and words in " ".join(result.stderr.split())

@@ -16,6 +16,7 @@ from fakes import FakeEngine, contextual, vocabulary
 from uihlm_basestation.trust.limits import SERVED, Limits
 from uihlm_basestation.trust.settings import TlsFiles, Trust
 from uihlm_cli import basestation
+from uihlm_cli.station import serve as serve_command
 from uihlm_device.stream.access import Access
 from uihlm_device.stream.client import Connection
 from uihlm_device.stream.contract import Contract
@@ -55,9 +56,9 @@ class Served:
     def __init__(self, monkeypatch):
         self.loaded = 0
         self.trust = None
-        monkeypatch.setattr(basestation, "resolve", lambda model, role: None)
-        monkeypatch.setattr(basestation, "load_engine", self._load)
-        monkeypatch.setattr(basestation, "serve", self._serve)
+        monkeypatch.setattr(serve_command, "resolve", lambda model, role: None)
+        monkeypatch.setattr(serve_command, "load_engine", self._load)
+        monkeypatch.setattr(serve_command, "serve", self._serve)
 
     def _load(self, source, settings):
         self.loaded += 1
@@ -158,8 +159,9 @@ def test_a_secret_that_everyone_here_can_read_is_warned_of(served, tokens):
 DRIVER = f"""
 from fakes import FakeEngine, contextual
 from uihlm_cli import basestation
-basestation.resolve = lambda model, role: None
-basestation.load_engine = lambda source, settings: FakeEngine(contextual({V}, 2), {V})
+from uihlm_cli.station import serve as serve_command
+serve_command.resolve = lambda model, role: None
+serve_command.load_engine = lambda source, settings: FakeEngine(contextual({V}, 2), {V})
 basestation.main()
 """
 
