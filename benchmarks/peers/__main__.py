@@ -1,0 +1,224 @@
+"""What would one pick instead?   python -m benchmarks.peers
+
+The bundled pair writes the same prompts at the same temperature in every way there is, prompt by prompt in turn, each answer
+as long as the others (stop tokens end none), its prefill counted in:
+
+    llama.cpp      the LLM alone, bare loop over the library
+    llm            the LLM alone through our stream
+    hlm …          ours: every draft verified; `coupled` (an id a draft), `dense32` (the distribution), blocks of L drafts
+    transformers   assisted generation, as documented and with short blocks; and the LLM alone, in Torch
+    unary          a baseline of ours in the manner of a published replication, as described and with caches kept
+
+Ratios of tokens a second, prompt by prompt, medians. Blocks are held against what they could gain at the most
+(benchmarks/peers/bound.py), with acceptance, drafter cost and batch gain of this very run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from benchmarks import findings as report
+from benchmarks.findings import Finding, ratios
+from benchmarks.peers.alone import Alone, forward_times
+from benchmarks.peers.assisted import Assisted, loaded
+from benchmarks.peers.bound import bound, speed_up
+from benchmarks.peers.ours import Ours, opened
+from benchmarks.peers.peer import Peer
+from benchmarks.peers.unary import Unary
+from uihlm_basestation.engines.loading import EngineSettings, load_engine
+from uihlm_cli.runs.memory import keep_large_blocks
+from uihlm_device.drafters.loading import Drafters, DrafterSettings
+from uihlm_device.rules.policies import PolicySettings, policy
+from uihlm_evaluation.prompts.datasets import SHIPPED, load
+from uihlm_models.chat_format import ChatFormat
+from uihlm_models.presets import Role
+from uihlm_models.sources import resolve
+
+# Drafts a block, by codec: both judges, since acceptance differs.
+BLOCKS = {"coupled": (2, 3, 4), "dense32": (2, 3, 4)}
+LENGTHS = sorted({length for those in BLOCKS.values() for length in those})
+# Written in fewer prompts: one answer of theirs takes as long as ten of the others.
+SLOW = ("transformers", "unary, as described")
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Tokens a second of every peer, by prompt, and what blocks depend on."""
+
+    rates: Mapping[str, Sequence[float]]
+    blocks: Mapping[tuple[str, int], Ours]
+    times_s: Mapping[tuple[str, int], float]
+
+
+def _block_name(codec: str, length: int) -> str:
+    return f"hlm, {codec}, blocks of {length}"
+
+
+def _slow(name: str) -> bool:
+    return name.startswith(SLOW)
+
+
+def measure(options: argparse.Namespace) -> Measured:
+    """Let every peer write every prompt, in turn."""
+    keep_large_blocks()
+    slm, llm = resolve("bundled", Role.DRAFTER), resolve("bundled", Role.TARGET)
+    threads = options.threads
+    drafters = Drafters(slm, DrafterSettings(threads=threads))
+    first_turn = ChatFormat(drafters.tokenizer).first_turn
+    prompts = [first_turn(example.user_turn) for example in load(options.data).examples[: options.prompts]]
+    drafter: Any = drafters.for_policy(policy("hlm", PolicySettings()))
+    engine: Any = load_engine(llm, EngineSettings(threads=threads))
+    # Every peer writes as many tokens as it is asked for.
+    drafter.stop_ids = engine.stop_ids = frozenset()
+    alone, drafting = Alone(llm.path, threads), Alone(slm.path, threads)
+    with contextlib.ExitStack() as stack:
+        stream = stack.enter_context(opened(engine))
+        blocks = {
+            (name, length): Ours(stream, drafter, codec=name, length=length)
+            for name, those in BLOCKS.items()
+            for length in those
+        }
+        peers: dict[str, Peer] = {
+            "llama.cpp": alone,
+            "llm": Ours(stream, drafter, "llm"),
+            "hlm": Ours(stream, drafter),
+            "hlm, dense32": Ours(stream, drafter, codec="dense32"),
+            **{_block_name(*key): block for key, block in blocks.items()},
+            "unary, caches kept": stack.enter_context(Unary(slm.path, llm.path, threads, keeps_caches=True)),
+        }
+        if options.slow_prompts:
+            import torch
+
+            torch.set_num_threads(threads or torch.get_num_threads())
+            large, small = loaded(llm.path), loaded(slm.path)
+            peers |= {
+                "unary, as described": stack.enter_context(Unary(slm.path, llm.path, threads, keeps_caches=False)),
+                "transformers, LLM alone": Assisted(large),
+                "transformers, assisted": Assisted(large, small),
+                "transformers, assisted, 2 drafts": Assisted(large, small, drafts=2),
+                "transformers, assisted, 4 drafts": Assisted(large, small, drafts=4),
+            }
+        rates: dict[str, list[float]] = {name: [] for name in peers}
+        for name, peer in peers.items():
+            if not _slow(name):
+                peer.write(prompts[0], 8, 0)
+        for number, prompt in enumerate(prompts):
+            print(f"prompt {number + 1} of {len(prompts)}", end="\r", file=sys.stderr, flush=True)
+            for name, peer in peers.items():
+                if _slow(name) and number >= options.slow_prompts:
+                    continue
+                tokens = options.slow_tokens if _slow(name) else options.tokens
+                began_s = time.perf_counter()
+                written = peer.write(prompt, tokens, number)
+                rates[name].append(written / (time.perf_counter() - began_s))
+                if written != tokens:
+                    raise RuntimeError(f"{name} wrote {written} of {tokens} tokens: its figure would not compare")
+        print(file=sys.stderr)
+        counts = {"llm": [1, *(length + 1 for length in LENGTHS)], "slm": [1]}
+        times_s = forward_times({"llm": alone, "slm": drafting}, prompts[0], counts, options.turns)
+    return Measured(rates, blocks, times_s)
+
+
+def found(measured: Measured) -> list[Finding]:
+    """Return the findings on peers."""
+    rates = measured.rates
+    findings = [Finding.of(f"{name}: tokens/s", own, "tok/s") for name, own in rates.items() if own]
+    findings.append(ratios("llm through the stream ÷ LLM alone in llama.cpp", rates["llm"], rates["llama.cpp"], 0.95))
+    assisted = [name for name in rates if name.startswith("transformers, assisted") and rates[name]]
+    if assisted:
+        best = max(assisted, key=lambda name: float(np.median(rates[name])))
+        few = len(rates[best])
+        findings += [
+            ratios(f"hlm ÷ best of {best}", rates["hlm"][:few], rates[best], 2.0),
+            ratios(f"hlm, dense32 ÷ best of {best}", rates["hlm, dense32"][:few], rates[best], 2.0),
+            ratios("hlm ÷ unary, as described", rates["hlm"][:few], rates["unary, as described"], 3.0),
+        ]
+    findings += [
+        ratios("hlm ÷ unary, caches kept", rates["hlm"], rates["unary, caches kept"]),
+        ratios("hlm ÷ LLM alone in llama.cpp", rates["hlm"], rates["llama.cpp"]),
+    ]
+    return findings
+
+
+def found_of_blocks(measured: Measured) -> tuple[list[Finding], dict[str, Any]]:
+    """Return the findings on blocks, and what their bound is made of."""
+    rates, times_s = measured.rates, measured.times_s
+    one_s = times_s["llm", 1]
+    c = times_s["slm", 1] / one_s
+    gains = {length: (length + 1) * one_s / times_s["llm", length + 1] for length in LENGTHS}
+    findings: list[Finding] = []
+    rows: list[dict[str, Any]] = []
+    for codec, lengths in BLOCKS.items():
+        judged = {length: measured.blocks[codec, length].judged for length in lengths}
+        accepted = sum(own.accepted for own in judged.values())
+        alpha = accepted / sum(own.accepted + own.rejected for own in judged.values())
+        reached = {length: ratios("", rates[_block_name(codec, length)], rates["llama.cpp"]) for length in lengths}
+        best_length, most = bound(alpha, c, {length: gains[length] for length in lengths})
+        quickest = max(reached, key=lambda length: reached[length].median)
+        own = reached[quickest]
+        findings += [
+            Finding(f"blocks, {codec}: bound at α = {alpha:.3f}, c = {c:.3f}, L = {best_length}", most, most, most),
+            replace(own, what=f"blocks, {codec}: L = {quickest} ÷ LLM alone in llama.cpp"),
+            Finding(
+                f"blocks, {codec}: share of the bound", own.median / most, own.low / most, own.high / most, goal=0.95
+            ),
+        ]
+        rows += [
+            {
+                "codec": codec,
+                "length": length,
+                "acceptance": judged[length].acceptance,
+                "gain": gains[length],
+                "bound": speed_up(alpha, length, c, gains[length]),
+                "reached": reached[length].median,
+                "tokens_a_round": judged[length].tokens / judged[length].rounds,
+                "draft_ms_a_round": 1e3 * judged[length].draft_s / judged[length].rounds,
+                "forward_ms_a_round": 1e3 * judged[length].forward_s / judged[length].rounds,
+            }
+            for length in lengths
+        ]
+    bare_ms = {f"{name} {count}": 1e3 * seconds for (name, count), seconds in times_s.items()}
+    return findings, {"drafter_cost": c, "blocks": rows, "bare_forward_ms": bare_ms}
+
+
+def main() -> None:
+    """Measure and print; --json writes the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default=SHIPPED, help="prompts, as --dataset (default: those shipped with uihlm)")
+    parser.add_argument("--prompts", type=int, default=14)
+    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--slow-prompts", type=int, default=5, help="that the slow peers write; 0 leaves them out")
+    parser.add_argument("--slow-tokens", type=int, default=32)
+    parser.add_argument("--turns", type=int, default=15, help="forwards of each size behind the bound")
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--quick", action="store_true", help="fewer prompts: a look, not a measurement")
+    parser.add_argument("--json", metavar="FILE")
+    options = parser.parse_args()
+    if options.quick:
+        options.prompts, options.slow_prompts, options.turns = 4, min(2, options.slow_prompts), 5
+    measured = measure(options)
+    findings, (on_blocks, more) = found(measured), found_of_blocks(measured)
+    findings += on_blocks
+    print(report.table(findings))
+    names = list(more["blocks"][0])
+    print("\n| " + " | ".join(name.replace("_", " ") for name in names) + " |\n" + "|---:" * len(names) + "|")
+    for row in more["blocks"]:
+        print(
+            "| "
+            + " | ".join(f"{value:.2f}" if isinstance(value, float) else str(value) for value in row.values())
+            + " |"
+        )
+    if options.json:
+        report.write(options.json, findings, more)
+
+
+if __name__ == "__main__":
+    main()

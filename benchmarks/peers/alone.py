@@ -1,0 +1,69 @@
+"""The LLM alone in llama.cpp: its low-level API, fused attention, its own sampler; nothing in between."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.peers.peer import TEMPERATURE
+from uihlm_models.llama.library import library
+from uihlm_models.llama.runtime import LlamaRuntime, RuntimeSettings
+
+
+class Alone:
+    """A bare loop over a GGUF (`Peer`)."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        lib = self._lib = library()
+        self.runtime = LlamaRuntime(path, RuntimeSettings(n_ctx=2048, n_threads=threads))
+        self._sampler = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
+        lib.llama_sampler_chain_add(self._sampler, lib.llama_sampler_init_temp(TEMPERATURE))
+        lib.llama_sampler_chain_add(self._sampler, lib.llama_sampler_init_dist(0))
+
+    def prefill(self, prompt: Sequence[int]) -> None:
+        """Forget what was, and run a prompt."""
+        self.runtime.truncate(0, 0)
+        self.runtime.decode(prompt, range(len(prompt)), 0, [False] * (len(prompt) - 1) + [True])
+
+    def write(self, prompt: Sequence[int], tokens: int, seed: int) -> int:
+        """Write an answer; see `Peer`."""
+        self.prefill(prompt)
+        for position in range(len(prompt), len(prompt) + tokens - 1):
+            token = self._lib.llama_sampler_sample(self._sampler, self.runtime._context, -1)
+            self.runtime.decode_one(token, position)
+        self._lib.llama_sampler_sample(self._sampler, self.runtime._context, -1)
+        return tokens
+
+    def write_one(self, token: int, position: int) -> int:
+        """Run a token at a position, forgetting what was there, and draw the next."""
+        self.runtime.truncate(0, position)
+        self.runtime.decode_one(token, position)
+        return int(self._lib.llama_sampler_sample(self._sampler, self.runtime._context, -1))
+
+    def forward_s(self, start: int, positions: int) -> float:
+        """Return the seconds of one forward of so many positions after the first `start`, each with its logits."""
+        self.runtime.truncate(0, start)
+        began_s = time.perf_counter()
+        self.runtime.decode(
+            [7] * positions, np.arange(start, start + positions, dtype=np.int32), 0, np.ones(positions, np.bool_)
+        )
+        return time.perf_counter() - began_s
+
+
+def forward_times(
+    loops: Mapping[str, Alone], prompt: Sequence[int], counts: Mapping[str, Sequence[int]], turns: int
+) -> dict[tuple[str, int], float]:
+    """Return the median seconds of a forward by (loop, positions), measured in turns after one prompt."""
+    asked = [(name, count) for name, those in counts.items() for count in those]
+    times: dict[tuple[str, int], list[float]] = {key: [] for key in asked}
+    for loop in loops.values():
+        loop.prefill(prompt)
+    for turn in range(turns + 1):
+        for name, count in asked:
+            took_s = loops[name].forward_s(len(prompt), count)
+            if turn:
+                times[name, count].append(took_s)
+    return {key: float(np.median(own)) for key, own in times.items()}
