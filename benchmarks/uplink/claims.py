@@ -83,6 +83,22 @@ def quality(bench: Bench, answers: Mapping[str, Sequence[list[TokenRecord]]]) ->
     return found
 
 
+def closed_forms(timing: TimingProfile, acceptance: float, rtt_s: float) -> list[tuple[str, float, float]]:
+    """Return (name, speed-up of chains in flight over a loop that waits, share of it to reach) of two closed forms.
+
+    With t_d a draft, t_v a forward, R the round trip, α the acceptance, a waiting loop takes t_d + t_v + R a token. In flight,
+    a draft that stands takes only t_d, one that falls t_v + R more. But one LLM judges one draft in t_v, so where that is
+    longer than t_d, drafts queue for it: no window is faster than the second form.
+    """
+    assert timing.draft_s is not None and timing.forward_s is not None
+    draft_s, away_s = timing.draft_s, timing.forward_s + rtt_s
+    falls_s = (1.0 - acceptance) * away_s
+    return [
+        ("the closed form", (draft_s + away_s) / (draft_s + falls_s), 0.9),
+        ("its bound with one LLM", (draft_s + away_s) / (max(draft_s, timing.forward_s) + falls_s), 0.95),
+    ]
+
+
 def claims(
     found: Mapping[str, Mapping[str, Figures]],
     timing: TimingProfile,
@@ -91,7 +107,6 @@ def claims(
     scores: Mapping[str, Mapping[str, float]],
 ) -> list[Claim]:
     """Return every claim with its verdict."""
-    assert timing.draft_s is not None and timing.forward_s is not None
 
     def ratio(text: str, way: str, over: str, link: str, goal: float) -> Claim:
         value, low, high = _speed_up(found[way][link], found[over][link])
@@ -115,11 +130,10 @@ def claims(
         ratio("150 ms: {way}, the best chain", best("RTT 150 ms", chains=True), "coupled", "RTT 150 ms", 2.0),
     ]
     for link, rtt_s in (("RTT 10 ms", 0.01), ("RTT 50 ms", 0.05), ("RTT 150 ms", 0.15)):
-        away_s = timing.forward_s + rtt_s
-        closed = (timing.draft_s + away_s) / (timing.draft_s + (1.0 - coupled) * away_s)
         value, low, high = _speed_up(found["in flight 16"][link], found["coupled"][link])
-        text = f"{link}: chains in flight over waiting, of the closed form {closed:.2f}"
-        made.append(Claim(text, value / closed, low / closed, high / closed, "0.9 … 1.1", 0.9 <= value / closed <= 1.1))
+        for text, most, goal in closed_forms(timing, coupled, rtt_s):
+            name = f"{link}: chains in flight over waiting, of {text}, {most:.2f}"
+            made.append(Claim(name, value / most, low / most, high / most, f"≥ {goal}", value / most >= goal))
     for name, ms in coded_ms.items():
         made.append(Claim(f"coding one distribution, {name}, ms", ms, ms, ms, "≤ 1", ms <= 1.0))
     exact = [name for name in same if name == "coupled" or name.startswith(("L=", "in flight", "tree"))]
