@@ -122,6 +122,8 @@ def test_after_the_end_a_device_may_go_on_alone():
     rows = {row["policy"]: row for row in lines("alone/samples.jsonl") if row["prompt"] == 0}
     assert rows["hlm"]["outage_tokens"] > 0
     assert rows["slm"]["outage_tokens"] == 0
+    # A stream that is opened again is no new trace: what it carried at its start is not carried twice.
+    assert 0 < rows["hlm"]["airtime_s"] <= 0.2
 
 
 def test_the_clock_that_really_waits_meets_the_same_trace():
