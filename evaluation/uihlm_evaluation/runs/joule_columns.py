@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from uihlm_evaluation.runs.results import PolicyResult
 
-# What was measured, what stands beside it as modelled, and of which end; the most telling first.
-_ENDS = (
-    ("measured_j", "energy_j", "both ends"),
-    ("measured_device_j", "device_j", "device"),
-    ("measured_basestation_j", "basestation_j", "base station"),
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The fields of measured and modelled joules of the same ends, and which these are."""
+
+    measured: str
+    modelled: str
+    whose: str
+
+
+# The most telling first.
+_PAIRS = (
+    Pair("measured_j", "energy_j", "both ends"),
+    Pair("measured_device_j", "device_j", "device"),
+    Pair("measured_basestation_j", "basestation_j", "base station"),
 )
 _FIELDS = ("measured_j", "measured_device_j", "measured_basestation_j", "measured_machine_j")
 _HEADINGS = ("measured J", "measured J, device", "measured J, base station", "measured J, one machine")
@@ -22,9 +33,9 @@ def measured_columns(results: Sequence[PolicyResult]) -> list[tuple[str, str]]:
     return known[1:] if _any(results, "measured_machine_j") else known
 
 
-def side_by_side(results: Sequence[PolicyResult]) -> tuple[str, str, str] | None:
-    """Return the fields of measured and modelled joules and whose they are, for a table with room for one pair."""
-    return next((end for end in _ENDS if _any(results, end[0])), None)
+def side_by_side(results: Sequence[PolicyResult]) -> Pair | None:
+    """Return what to show where there is room for one pair; None where no meter read anything."""
+    return next((pair for pair in _PAIRS if _any(results, pair.measured)), None)
 
 
 def _any(results: Sequence[PolicyResult], field: str) -> bool:

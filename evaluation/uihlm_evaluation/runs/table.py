@@ -64,25 +64,30 @@ def render(
 def terminal_table(results: Sequence[PolicyResult]) -> Table:
     """Return a table that fits 100 columns; ± is half the 95 % interval.
 
-    Where answers are right or wrong, that takes the place of the cosine similarity; the Markdown table has both.
+    Where answers are right or wrong, that takes the place of the cosine similarity, and where joules were measured, they
+    take its and λ's; the Markdown table has all.
     """
+    pair = side_by_side(results)
     exact = _shown(results, ("exact\nmatch %", "exact_match", _percent_plus_minus))
     number = _shown(results, ("last\nnumber %", "last_number_accuracy", _percent_plus_minus))
     cosine: list[_Column] = [("cosine\nsimilarity", lambda result: _plus_minus(result.cosine_similarity))]
     columns: list[_Column] = [
         ("policy", lambda result: result.row),
         ("BERTScore\nF1", lambda result: _plus_minus(result.bertscore_f1)),
-        *(exact + number or cosine),
+        *(exact + number or ([] if pair else cosine)),
         ("upload\n%", lambda result: _percent(result.upload_rate)),
         ("reject\n%", lambda result: _percent(result.reject_rate)),
         ("η\n%", lambda result: _percent(result.energy_saving_ratio)),
-        ("λ\npaper", lambda result: _number(result.throughput_paper_tok_s)),
+        *([] if pair else [("λ\npaper", lambda result: _number(result.throughput_paper_tok_s))]),
         ("tok/s", lambda result: _number(result.throughput_tok_s)),
         ("LLM fwd\n/token", lambda result: _number(result.llm_forwards_per_token)),
         ("model bit\n/token", lambda result: _scaled(_each(result.model_bits, result.tokens))),
-        *_beside_meters(results),
+        *([_joules("J/token\nmodel", pair.modelled, each=True)] if pair else []),
+        *([_joules("J/token\nmeter", pair.measured, each=True)] if pair else []),
     ]
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    if pair:
+        table.caption = f"J/token: {pair.whose}, modelled and measured"
     for place, (heading, _) in enumerate(columns):
         table.add_column(heading, justify="right" if place else "left", overflow="fold", no_wrap=bool(place))
     for result in results:
@@ -166,17 +171,6 @@ def _joules(heading: str, field: str, each: bool = False) -> _Column:
         return _number(_each(value, result.tokens) if each and value is not None else value)
 
     return heading, cell
-
-
-def _beside_meters(results: Sequence[PolicyResult]) -> list[_Column]:
-    pair = side_by_side(results)
-    if pair is None:
-        return []
-    measured, modelled, whose = pair
-    return [
-        _joules(f"model J\n/token,\n{whose}", modelled, each=True),
-        _joules("meter J\n/token", measured, each=True),
-    ]
 
 
 def outages(results: Sequence[PolicyResult]) -> str:

@@ -65,7 +65,7 @@ def test_each_answer_gets_the_joules_of_its_own_time(prompts, iso):
     )  # fmt: skip
     assert "the wall meter reads every 1 s; 6 answers took" in shown.stderr
     assert "6 of them less than a reading: trust the sums of a row, not theirs" in shown.stderr
-    assert "meter J" in shown.stdout
+    assert "J/token: both ends, modelled and measured" in shown.stdout
 
 
 def test_device_and_base_station_have_a_meter_each(prompts, weights):

@@ -74,7 +74,7 @@ def test_one_machine_has_one_counter_and_its_joules_are_never_split(prompts, mac
     )
     assert results()["config"]["meter"] == "zeus"
     assert "measured J, one machine" in Path("run/table.md").read_text()
-    assert "meter J" in shown.stdout
+    assert "J/token: both ends, modelled and measured" in shown.stdout
     assert machine.windows == [], "every window was ended"
 
 
