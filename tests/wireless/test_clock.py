@@ -41,6 +41,15 @@ def test_the_latest_answer_to_a_round_counts(clock):
     assert (clock.verdict_at(1), clock.verdict_at(2)) == (3.0, 9.0)
 
 
+def test_rounds_long_past_are_forgotten_and_a_late_answer_keeps_its_round(clock, monkeypatch):
+    monkeypatch.setattr("uihlm_wireless.clock._REMEMBERED_ROUNDS", 3)
+    for round_number in (1, 2, 3, 1, 4):
+        clock.note_verdict(round_number, float(round_number))
+    assert [clock.verdict_at(n) for n in (1, 3, 4)] == [1.0, 3.0, 4.0]
+    with pytest.raises(ProtocolError):
+        clock.verdict_at(2)
+
+
 def test_a_round_without_an_answer_is_named(clock):
     with pytest.raises(ProtocolError, match="round 7"):
         clock.verdict_at(7)

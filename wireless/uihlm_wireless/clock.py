@@ -39,8 +39,12 @@ class Clock(Protocol):
         """Say when an answer to `round` reaches the device."""
 
 
+# Rounds whose answers are remembered: far more than can be in flight, and a device that serves for weeks keeps its memory.
+_REMEMBERED_ROUNDS = 1 << 16
+
+
 class _VerdictTimes:
-    """When the latest answer to each round reaches the device."""
+    """When the latest answer to each round reaches the device; of rounds long past nothing is known."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -58,7 +62,11 @@ class _VerdictTimes:
     def note_verdict(self, round: int, at: float) -> None:
         """Note when an answer to `round` reaches the device."""
         with self._lock:
+            # The latest stands last.
+            self._verdict_at.pop(round, None)
             self._verdict_at[round] = at
+            if len(self._verdict_at) > _REMEMBERED_ROUNDS:
+                del self._verdict_at[next(iter(self._verdict_at))]
 
 
 class SimulatedClock(_VerdictTimes):

@@ -226,6 +226,9 @@ class Writing:
 
     def _end(self, conversation: Conversation) -> None:
         """End the session; whatever fails here comes after the answer, and concerns nobody who reads it."""
+        if conversation.open_round is not None:
+            with contextlib.suppress(ProtocolError):  # paid, where the answer came to its end
+                self.parts.ledger.pop(conversation.open_round)
         try:
             conversation.end_session()
         except UihlmError as error:
