@@ -1,0 +1,92 @@
+"""Every peer writes what it is asked for, on random weights of a tiny shape."""
+
+import numpy as np
+import pytest
+
+from benchmarks.peers.alone import Alone, forward_times
+from benchmarks.peers.assisted import Assisted
+from benchmarks.peers.ours import Judged, Ours, opened
+from benchmarks.peers.unary import ENTRIES, Unary
+from benchmarks.random_gguf import Shape, write
+from uihlm_basestation.engines.llama_engine import LlamaEngine
+from uihlm_device.drafters.llama_drafter import LlamaDrafter
+from uihlm_device.tokens import Origin, TokenRecord
+
+PROMPT = [260, 261, 262, 270]
+SHAPE = Shape("tiny", 512, 256, 256, 2, 4, 2, context=256)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """Paths of a drafter and an LLM of one vocabulary."""
+    folder = tmp_path_factory.mktemp("pair")
+    for seed, name in enumerate(("slm", "llm")):
+        write(folder / f"{name}.gguf", SHAPE, seed)
+    return folder / "slm.gguf", folder / "llm.gguf"
+
+
+def test_random_weights_have_the_shape_and_finite_logits(pair):
+    runtime = Alone(pair[1], 1).runtime
+    assert (runtime.vocabulary_size, runtime.n_layer, runtime.n_head, runtime.d_model) == (512, 2, 4, 256)
+    runtime.decode(PROMPT, range(4), 0, [True] * 4)
+    logits = runtime.logits()
+    assert np.isfinite(logits).all() and 0.01 < logits.std() < 100.0
+
+
+def test_alone_writes_and_is_timed(pair):
+    alone = Alone(pair[1], 1)
+    assert alone.write(PROMPT, 5, 0) == 5
+    times_s = forward_times({"llm": alone}, PROMPT, {"llm": [1, 3]}, 2)
+    assert set(times_s) == {("llm", 1), ("llm", 3)} and min(times_s.values()) > 0.0
+
+
+@pytest.mark.parametrize("keeps_caches", [False, True])
+def test_unary_writes_a_token_an_rpc(pair, keeps_caches):
+    with Unary(*pair, 1, keeps_caches) as unary:
+        assert unary.write(PROMPT, 6, 0) == 6
+        assert unary.judged == 6
+    # What is in the text must reach the server as the ids that were sent.
+    assert SHAPE.vocabulary > ENTRIES
+
+
+def test_the_unary_caches_change_no_distribution(pair):
+    with Unary(*pair, 1, keeps_caches=True) as kept, Unary(*pair, 1, keeps_caches=False) as fresh:
+        for ids in (PROMPT, [*PROMPT, 300], [*PROMPT[:2], 301]):
+            assert np.allclose(kept._llm.after(ids), fresh._llm.after(ids), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "length"), [("llm", "coupled", 1), ("hlm", "dense32", 1), ("hlm", "coupled", 3)]
+)
+def test_ours_writes_through_the_stream(pair, name, codec, length):
+    drafter, engine = LlamaDrafter(pair[0], n_threads=1), LlamaEngine(pair[1], n_threads=1)
+    drafter.stop_ids = engine.stop_ids = frozenset()
+    with opened(engine) as stream:
+        ours = Ours(stream, drafter, name, codec, length)
+        assert ours.write(PROMPT, 7, 0) == 7
+        assert ours.judged.tokens == 7
+    engine.close()
+
+
+def test_acceptance_counts_judged_drafts_alone():
+    judged = Judged()
+    origins = [Origin.ACCEPTED, Origin.ACCEPTED, Origin.BONUS, Origin.RESAMPLED]
+    judged.add([TokenRecord(at, 1, 1, origin) for at, origin in enumerate(origins)])
+    assert (judged.acceptance, judged.rounds, judged.tokens) == (2 / 3, 1, 4)
+
+
+def test_assisted_generation_writes_on_after_stop_tokens():
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=16,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        eos_token_id=None,
+    )
+    models = [transformers.LlamaForCausalLM(config).eval() for _ in range(2)]
+    for slm, drafts in ((None, None), (models[1], None), (models[1], 2)):
+        assert Assisted(models[0], slm, drafts).write([1, 2, 3], 9, 0) == 9
