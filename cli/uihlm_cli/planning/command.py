@@ -133,6 +133,10 @@ def link_of(values: Values) -> LinkSettings:
     link = link_settings(values)
     if values["snr_db"] is None:
         return link
+    if link.trace is not None:
+        raise click.BadParameter(
+            f"{link.trace.path} says what the link carries: leave --snr-db out", param_hint="--snr-db"
+        )
     radio = link.radio or RadioLink()
     return replace(link, radio=replace(radio, noise_dbm=radio.noise_dbm + radio.snr_db - values["snr_db"]))
 

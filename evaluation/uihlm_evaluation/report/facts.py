@@ -88,7 +88,7 @@ def _settings(config: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     decode, rules, link = config["decode"], config["rules"], config["link"]
     sampling = decode["sampling"]
     top_k = f"top-k {sampling['top_k']}" if sampling["top_k"] else "no top-k"
-    radio = link["radio"]
+    radio, trace = link["radio"], link.get("trace")
     timing = ", ".join(f"{name} {value:g}" for name, value in config["timing"].items() if value is not None)
     return (
         ("sampling", f"temperature {sampling['temperature']:g}, {top_k}, top-p {sampling['top_p']:g}"),
@@ -103,7 +103,9 @@ def _settings(config: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         ("codec", config["codec"]),
         (
             "link",
-            "no radio"
+            f"trace {trace['path']} (sha256 {trace['sha256'][:12]}…), {trace['end']}; {link['devices']} device(s) in the cell"
+            if trace is not None
+            else "no radio"
             if radio is None
             else f"{radio['bandwidth_hz'] / 1e6:g} MHz, {radio['transmit_power_dbm']:g} dBm over "
             f"{radio['distance_m'] / 1e3:g} km, fading {link['fading']}, {link['devices']} device(s) in the cell",

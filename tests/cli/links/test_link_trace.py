@@ -77,3 +77,10 @@ def test_without_sionna_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "sionna", None)
     result = invoke()
     assert (result.exit_code, "pip install 'uihlm[sionna]'" in result.stderr) == (1, True)
+
+
+def test_a_plan_takes_no_snr_beside_a_trace(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("0,1000\n")
+    result = CliRunner().invoke(main, ["plan", "--link-trace", str(path), "--snr-db", "3"])
+    assert (result.exit_code, "leave --snr-db out" in " ".join(result.stderr.split())) == (2, True)

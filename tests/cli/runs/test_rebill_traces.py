@@ -136,3 +136,9 @@ def test_the_clock_that_really_waits_meets_the_same_trace():
     for real, virtual in zip(lines("real/samples.jsonl"), lines("virtual/samples.jsonl"), strict=True):
         assert real["airtime_s"] == pytest.approx(virtual["airtime_s"], abs=1e-7)
         assert real["latency_s"] >= real["airtime_s"]
+
+
+def test_the_report_names_the_trace():
+    evaluated("traced", *TIMED, *DRIVE)
+    invoke("report", "traced", "--output", "page.html")
+    assert "trace drive.csv (sha256 " in Path("page.html").read_text()
