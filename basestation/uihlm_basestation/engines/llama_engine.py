@@ -14,18 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from uihlm_basestation.engines.engine import Float32Array, Work
-from uihlm_basestation.engines.histories import Histories
 from uihlm_basestation.engines.llama_trees import TreeCaches
-from uihlm_basestation.engines.slots import Slots
+from uihlm_basestation.engines.slotted import DEFAULT_CACHES, DEFAULT_CONTEXT, SlottedEngine, check_caches
 from uihlm_models.errors import ModelError
 from uihlm_models.kv_memory import KvShape, caches_within
 from uihlm_models.llama.pool import MAX_SEQUENCES, LlamaPool
 from uihlm_models.llama.runtime import KvType, LlamaRuntime, RuntimeSettings
-from uihlm_models.llama.tokenizer import LlamaTokenizer
-from uihlm_proto.fingerprint import fingerprint
 
-DEFAULT_MAX_SESSIONS = 4
-DEFAULT_MAX_CONTEXT = 2048
 DEFAULT_BATCH = 512
 
 # Caches of full length that the pool for trees has room for, however many sessions share it.
@@ -55,28 +50,19 @@ class _Run:
     rows: Float32Array
 
 
-class LlamaEngine:
+class LlamaEngine(SlottedEngine):
     """A large model in a GGUF file (`uihlm_basestation.engines.engine.Engine`).
 
-    Any number of sessions may be open; `max_sessions` caches are kept, and as many of sessions that send trees while their
-    pool has room. The one not used for longest makes room, and its session's ids run again when it is next asked for.
-
-    Attributes:
-        tokenizer: the model's; valid until `close`.
-        vocabulary_size: V.
-        fingerprint: the tokenizer's fingerprint, 32 bytes.
-        stop_ids: ids that end an answer.
-        max_context: positions one session may hold.
-        description: model, weight type and library in a few words, for logs.
-        caches: sessions whose caches are held at once.
+    Besides `caches` of streams, as many of sessions that send trees are held while their pool has room. The tokenizer is
+    valid until `close`.
     """
 
     def __init__(
         self,
         path: Path,
         *,
-        max_sessions: int = DEFAULT_MAX_SESSIONS,
-        max_context: int = DEFAULT_MAX_CONTEXT,
+        max_sessions: int = DEFAULT_CACHES,
+        max_context: int = DEFAULT_CONTEXT,
         n_batch: int = DEFAULT_BATCH,
         n_threads: int = 0,
         gpu_layers: int = -1,
@@ -98,8 +84,7 @@ class LlamaEngine:
         Raises:
             ModelError: if the file cannot be loaded, `max_sessions` is below 1, or `kv_bytes` too little for one cache.
         """
-        if max_sessions < 1:
-            raise ModelError(f"an engine needs room for at least 1 session's cache, got {max_sessions}")
+        check_caches(max_sessions)
         max_sessions = min(max_sessions, MAX_SEQUENCES)
         if kv_bytes is not None:
             max_sessions = _caches_within(kv_bytes, path, max_sessions, max_context)
@@ -112,31 +97,21 @@ class LlamaEngine:
             kv_type=kv_type,
         )
         self._runtime = LlamaRuntime(path, settings)
-        self.tokenizer: LlamaTokenizer = self._runtime.tokenizer
-        self.vocabulary_size = self._runtime.vocabulary_size
-        self.fingerprint = fingerprint(self.tokenizer.pieces())
-        self.stop_ids = self.tokenizer.stop_ids
-        self.max_context = self._runtime.n_ctx
-        self.description = f"{path.stem} ({self._runtime.description}, llama.cpp)"
-        self.caches = max_sessions
-        self._histories = Histories()
-        self._slots = Slots(max_sessions)
-        self._trees: TreeCaches | None = None
-        self._pool_settings = replace(
-            settings, n_ctx=min(max_sessions, _POOL_SESSIONS) * (self.max_context + _POOL_SLACK)
+        super().__init__(
+            self._runtime.tokenizer,
+            vocabulary_size=self._runtime.vocabulary_size,
+            stop_ids=self._runtime.tokenizer.stop_ids,
+            max_context=self._runtime.n_ctx,
+            description=f"{path.stem} ({self._runtime.description}, llama.cpp)",
+            caches=max_sessions,
         )
+        self._trees: TreeCaches | None = None
+        self._pool_settings = replace(settings, n_ctx=_pool_cells(max_sessions, self.max_context))
 
     @property
     def cached_sessions(self) -> frozenset[int]:
         """The sessions whose cache is in memory."""
         return frozenset(self._slots.sessions + (self._trees.sessions if self._trees is not None else []))
-
-    def missing(self, part: Work) -> Work | None:
-        """Return what must run again before a part; see `Engine.missing`."""
-        cached = self._slots.cached.get(part.session, 0)
-        if self._trees is not None and part.session in self._trees:
-            cached = self._trees.cached(part.session)
-        return self._histories.missing(part, cached)
 
     def forward(self, work: Sequence[Work]) -> list[Float32Array]:
         """Run every part of `work` and return its raw logits, `[rows, V]` each; see `Engine.forward`.
@@ -163,16 +138,16 @@ class LlamaEngine:
                 rows |= self._run(partial(self._run_trees, self._trees), group)
         return [rows[part.session] for part in work]
 
-    def close_session(self, session: int) -> None:
-        """Forget a session; unknown ones are ignored."""
-        self._histories.forget(session)
-        self._drop_cache(session)
-
     def close(self) -> None:
         """Free the native memory; the tokenizer is invalid from here on."""
         if self._trees is not None:
             self._trees.close()
         self._runtime.close()
+
+    def _cached(self, session: int) -> int:
+        if self._trees is not None and session in self._trees:
+            return self._trees.cached(session)
+        return super()._cached(session)
 
     def _in_trees(self, session: int) -> bool:
         return self._trees is not None and session in self._trees

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 
 from uihlm_basestation.engines.engine import Engine
+from uihlm_basestation.engines.slotted import DEFAULT_CACHES, DEFAULT_CONTEXT
 from uihlm_models.errors import ModelError
 from uihlm_models.sources import Kind, ModelSource
 
@@ -32,8 +33,8 @@ class EngineSettings:
     """
 
     backend: str | None = None
-    max_sessions: int = 4
-    max_context: int = 2048
+    max_sessions: int = DEFAULT_CACHES
+    max_context: int = DEFAULT_CONTEXT
     threads: int = 0
     gpu_layers: int = -1
     weight_type: str = "auto"

@@ -1,46 +1,27 @@
-"""An engine in Torch: the large model, a row of one key-value cache for each session, all parts of a forward in one batch.
-
-An engine remembers every session's ids but at most `max_sessions` caches: the one not used for longest makes room, and its
-session's ids run again when it is next asked for.
-"""
+"""An engine in Torch: the large model, a row of one key-value cache for each session, all parts of a forward in one batch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from uihlm_basestation.engines.engine import Float32Array, Work
-from uihlm_basestation.engines.histories import Histories
 from uihlm_basestation.engines.slots import Slots
-from uihlm_models.errors import ModelError
+from uihlm_basestation.engines.slotted import DEFAULT_CACHES, DEFAULT_CONTEXT, SlottedEngine, check_caches
 from uihlm_models.kv_memory import caches_within
 from uihlm_models.pytorch.runtime import TorchModel
 from uihlm_models.pytorch.slots import SlotRun, TorchSlots
-from uihlm_proto.fingerprint import fingerprint
 from uihlm_proto.limits import MAX_DRAFTS
 
-DEFAULT_MAX_SESSIONS = 16
-DEFAULT_MAX_CONTEXT = 2048
 
-
-class TorchEngine:
-    """A large model in Torch (`uihlm_basestation.engines.engine.Engine`).
-
-    Attributes:
-        tokenizer: the model's.
-        vocabulary_size: V.
-        fingerprint: the tokenizer's fingerprint, 32 bytes.
-        stop_ids: ids that end an answer.
-        max_context: positions one session may hold.
-        description: model, weight type and library in a few words, for logs.
-        caches: sessions whose caches are held at once.
-    """
+class TorchEngine(SlottedEngine):
+    """A large model in Torch (`uihlm_basestation.engines.engine.Engine`)."""
 
     def __init__(
         self,
         model: TorchModel,
         *,
-        max_sessions: int = DEFAULT_MAX_SESSIONS,
-        max_context: int = DEFAULT_MAX_CONTEXT,
+        max_sessions: int = DEFAULT_CACHES,
+        max_context: int = DEFAULT_CONTEXT,
         kv_bytes: int | None = None,
     ) -> None:
         """Serve a model.
@@ -54,32 +35,21 @@ class TorchEngine:
         Raises:
             ModelError: if `max_sessions` is below 1, or `kv_bytes` too little for one cache.
         """
-        if max_sessions < 1:
-            raise ModelError(f"an engine needs room for at least 1 session's cache, got {max_sessions}")
-        self._model = model
-        self._max_sessions = max_sessions
-        self.tokenizer = model.tokenizer
-        self.vocabulary_size = model.vocabulary_size
-        self.fingerprint = fingerprint(model.tokenizer.pieces())
-        self.stop_ids = model.stop_ids
-        self.max_context = min(max_context or model.context_length, model.context_length)
-        self.description = model.description
-        self.caches = max_sessions
+        check_caches(max_sessions)
+        context = min(max_context or model.context_length, model.context_length)
+        caches = max_sessions
         if kv_bytes is not None:
-            each = (self.max_context + MAX_DRAFTS) * model.kv_position_bytes
-            self.caches = min(max_sessions, caches_within(kv_bytes, each))
-        self._histories = Histories()
-        self._slots = Slots(self.caches)
+            caches = min(caches, caches_within(kv_bytes, (context + MAX_DRAFTS) * model.kv_position_bytes))
+        super().__init__(
+            model.tokenizer,
+            vocabulary_size=model.vocabulary_size,
+            stop_ids=model.stop_ids,
+            max_context=context,
+            description=model.description,
+            caches=caches,
+        )
+        self._model = model
         self._rows = TorchSlots(model, self.caches, self.max_context + MAX_DRAFTS)
-
-    @property
-    def cached_sessions(self) -> frozenset[int]:
-        """The sessions whose cache is in memory."""
-        return frozenset(self._slots.sessions)
-
-    def missing(self, part: Work) -> Work | None:
-        """Return what must run again before a part; see `Engine.missing`."""
-        return self._histories.missing(part, self._slots.cached.get(part.session, 0))
 
     def forward(self, work: Sequence[Work]) -> list[Float32Array]:
         """Run every part of `work` and return its raw logits, `[rows, V]` each; see `Engine.forward`.
@@ -98,11 +68,6 @@ class TorchEngine:
             rows += self._run(work[start : start + self.caches])
         return rows
 
-    def close_session(self, session: int) -> None:
-        """Forget a session; unknown ones are ignored."""
-        self._histories.forget(session)
-        self._drop(session)
-
     def close(self) -> None:
         """Forget every session; the model itself goes when nothing refers to it."""
         self._histories.clear()
@@ -118,7 +83,7 @@ class TorchEngine:
         except Exception:
             # Some layers are further than others: only the ids are known to be right.
             for part in group:
-                self._drop(part.session)
+                self._drop_cache(part.session)
             raise
         for part in group:
             self._histories.commit(part)
@@ -129,7 +94,7 @@ class TorchEngine:
     def _prepare(self, part: Work, wanted: set[int]) -> SlotRun:
         """Give the session a row, cut it to what stands, and list what must run."""
         if (other := self._slots.crowded_out(part.session, wanted)) is not None:
-            self._drop(other)
+            self._drop_cache(other)
         slot = self._slots.take(part.session)
         history = self._histories[part.session]
         held = self._slots.cached[part.session]
@@ -141,7 +106,7 @@ class TorchEngine:
         ids = [*self._histories.kept(part)[start:], *part.new_ids]
         return SlotRun(slot, ids, part.rows, part.parents)
 
-    def _drop(self, session: int) -> None:
+    def _drop_cache(self, session: int) -> None:
         if session in self._slots:
             self._rows.cut(self._slots[session], 0)
             self._slots.release(session)
