@@ -59,7 +59,10 @@ def test_command_help_reads_as_sentences_with_a_worked_example(program, name):
 def test_option_has_a_help_text_and_its_environment_variable(program, name, option):
     assert option.help and option.help[0].strip(), "no help text"
     flag = max(option.opts, key=len).removeprefix("--").replace("-", "_").upper()
-    variable = f"UIHLM_{name.upper()}_{flag}"
+    command = PROGRAMS[program].get_command(click.Context(PROGRAMS[program]), name)
+    # The device's `serve` has a prefix of its own: that of the base station's is taken.
+    prefix = command.context_settings.get("auto_envvar_prefix", f"UIHLM_{name}".upper().replace("-", "_"))
+    variable = f"{prefix}_{flag}"
     text = " ".join(help_of(program, name).split())
     assert f"[env var: {variable};" in text or f"[env var: {variable}]" in text
     assert " ".join(option.help.split()) in text
@@ -68,6 +71,7 @@ def test_option_has_a_help_text_and_its_environment_variable(program, name, opti
 NO_DEFAULT = (
     *("config", "server", "sample", "profile", "risk", "learned", "trace"),
     *("tls_ca", "tls_cert", "tls_key", "tls_client_ca", "server_application"),
+    *("api_tls_cert", "api_tls_key", "api_tls_client_ca"),
 )
 
 
