@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import pytest
 from click.testing import CliRunner
 
 from certificates import Authority
+from fake_counters import FakeMachine, install_zeus
 from fake_pair import STOP, V, chatty, installed
 from fakes import FakeDrafter
 from page_parsing import PROGRAMS, check
@@ -34,6 +36,7 @@ SMALL: dict[tuple[str, str], tuple[str, ...]] = {
     ("uihlm-device", "trace"): ("--limit", "8", "--max-tokens", "4"),
     ("uihlm-device", "score"): (),
     ("uihlm-device", "rebill"): (),
+    ("uihlm-device", "joules"): (),
     ("uihlm-device", "report"): (),
     ("uihlm-device", "plan"): (),
     ("uihlm-bs", "serve"): ("--port", "0"),
@@ -96,6 +99,8 @@ def fake_pair() -> Iterator[str]:
 
     with pytest.MonkeyPatch.context() as patch:
         weights = installed(patch, Path.cwd())
+        # Few machines have counters, and a container none.
+        install_zeus(patch, FakeMachine(gpus=(2.0,)))
         # One drafter that records whatever it is asked for.
         weights.for_policy = lambda rule: FakeDrafter(chatty(1), V, [STOP])
         patch.setattr(serve_command, "resolve", weights.resolve)
@@ -141,6 +146,11 @@ def stand_ins(page: Path) -> None:
     shipped = ROOT / "evaluation" / "uihlm_evaluation" / "data" / "instructions.json"
     for name in PROMPTS:
         shutil.copy(shipped, name)
+    # A recorded link, in both forms.
+    Path("drive.csv").write_text("0,2e6\n1,5e5\n")
+    Path("drive.up").write_text("".join(f"{5 * n}\n" for n in range(1, 200)))
+    # A wall meter, read each second since before these commands and until after them.
+    Path("wall.csv").write_text("time,watts\n" + "".join(f"{time.time() + n:.3f},9\n" for n in range(-60, 1800)))
     authority = Authority(Path.cwd(), "devices-ca")
     pem = authority.issue("localhost")
     pem.certificate.rename("bs.pem")

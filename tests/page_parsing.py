@@ -49,26 +49,31 @@ def check(command: Command) -> str | None:
     }  # fmt: skip
     if command.program not in checks:
         return f"unknown program {command.program!r}: if it is right, tests/page_parsing.py must learn of it"
-    return checks[command.program](list(command.words[1:]))
+    wrong = checks[command.program](list(command.words[1:]))
+    # A sentence may name a command by its first words.
+    return None if wrong and "arguments are required" in wrong and not command.fenced else wrong
 
 
 def _parameters() -> list[tuple[str, click.Parameter]]:
-    """Every command's name with each of its parameters."""
+    """The prefix of every command's environment variables with each of its parameters."""
     found = []
     for group in PROGRAMS.values():
-        context = click.Context(group)
+        context = click.Context(group, auto_envvar_prefix="UIHLM")
         for name in group.list_commands(context):
             child = group.get_command(context, name)
             assert child is not None
-            found += [(name, parameter) for parameter in child.params]
+            settings = {"auto_envvar_prefix": f"UIHLM_{name}"} | child.context_settings
+            found += [(str(settings["auto_envvar_prefix"]), parameter) for parameter in child.params]
     return found
 
 
 @functools.cache
 def variables() -> frozenset[str]:
-    """Every environment variable that is read: one a flag, and those that are no flag's."""
-    named = {f"UIHLM_{command}_{parameter.name}" for command, parameter in _parameters()}
-    return frozenset({name.upper().replace("-", "_") for name in named} | {"UIHLM_CACHE", "UIHLM_TOKEN"})
+    """Every environment variable that is read: one a flag, and those the code asks for by name."""
+    named = {f"{prefix}_{parameter.name}".upper().replace("-", "_") for prefix, parameter in _parameters()}
+    for path in ROOT.glob("*/uihlm_*/**/*.py"):
+        named |= set(re.findall(r"\"(UIHLM_[A-Z_]+)\"", path.read_text(encoding="utf-8")))
+    return frozenset(named)
 
 
 def flags() -> set[str]:
@@ -93,7 +98,6 @@ def _click(group: click.Group, command: Command) -> str | None:
     except click.exceptions.Exit:
         return None
     except click.MissingParameter as error:
-        # A sentence may name a command by its first words.
         return error.format_message() if command.fenced else None
     except click.ClickException as error:
         return error.format_message()

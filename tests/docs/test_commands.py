@@ -46,7 +46,9 @@ def judged(page: Path, folder: Path, pair: str) -> None:
     assert not failures, "\n".join(failures)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if commands(page)], ids=lambda page: str(page.relative_to(ROOT))
+)
 def test_every_command_of_the_page_is_right(page, tmp_path):
     judged(page, tmp_path, "fake")
 
