@@ -102,6 +102,40 @@ def test_messages_in_a_queue_share_an_opportunity_and_later_ones_do_not():
     assert link.airtime_s(6_000, 0.0051) == pytest.approx(0.0039)
 
 
+def drained(at_ms, messages):
+    """When each (arrival in ms, bits) is through a FIFO queue that every opportunity drains by a packet, in order."""
+    waiting, ends, begun_ms = [list(message) for message in messages], [], 0
+    while waiting:
+        for at in at_ms:
+            now, room = begun_ms + at, PACKET_BIT
+            while room > 0 and waiting and waiting[0][0] < now:
+                sent = min(room, waiting[0][1])
+                room -= sent
+                waiting[0][1] -= sent
+                if not waiting[0][1]:
+                    ends.append(now)
+                    waiting.pop(0)
+        begun_ms += at_ms[-1]
+    return ends
+
+
+@given(
+    st.lists(st.integers(0, 40), min_size=1, max_size=8),
+    st.lists(st.tuples(st.integers(0, 60), st.integers(1, 60_000)), min_size=1, max_size=6),
+)
+def test_packets_leave_as_mahimahi_drains_its_queue(steps_ms, arrivals):
+    at_ms = [int(at) for at in np.cumsum(steps_ms)]
+    assume(at_ms[-1] > 0)
+    # Half a millisecond off the opportunities: a tie is nobody's.
+    messages = sorted((arrival + 0.5, bit) for arrival, bit in arrivals)
+    link, free_at, ends = replay(packets(*at_ms)), 0.0, []
+    for arrival_ms, bit in messages:
+        begins_at = max(arrival_ms / 1000, free_at)
+        free_at = begins_at + link.airtime_s(bit, begins_at)
+        ends.append(free_at * 1000)
+    assert ends == pytest.approx(drained(at_ms, messages), abs=1e-5)
+
+
 # Both
 
 
