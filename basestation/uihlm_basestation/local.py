@@ -9,12 +9,13 @@ from collections.abc import Iterator
 
 from uihlm_basestation.engines.engine import Engine
 from uihlm_basestation.server import BaseStation
+from uihlm_basestation.serving import DEFAULT_SESSIONS
 from uihlm_proto.addresses import Address
 from uihlm_proto.loops import new_event_loop
 
 
 @contextlib.contextmanager
-def local_basestation(engine: Engine, max_sessions: int = 16) -> Iterator[Address]:
+def local_basestation(engine: Engine, max_sessions: int = DEFAULT_SESSIONS) -> Iterator[Address]:
     """Serve an engine on 127.0.0.1 from a thread with an event loop of its own, and yield the address.
 
     The protocol, the bytes and the client are those of a remote base station; only the process is shared.

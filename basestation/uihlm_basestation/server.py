@@ -17,7 +17,7 @@ from uihlm_basestation.observing.reflection import reflect
 from uihlm_basestation.observing.servicer import ObservedServicer
 from uihlm_basestation.observing.telemetry import Telemetry
 from uihlm_basestation.servicer import VerificationServicer
-from uihlm_basestation.serving import DEFAULTS, Serving
+from uihlm_basestation.serving import DEFAULT_SESSIONS, DEFAULTS, Serving
 from uihlm_basestation.trust.guard import Guard
 from uihlm_basestation.trust.settings import PRIVATE, Trust
 from uihlm_proto.addresses import Address
@@ -34,7 +34,7 @@ class BaseStation:
     def __init__(
         self,
         engine: Engine,
-        max_sessions: int = 16,
+        max_sessions: int = DEFAULT_SESSIONS,
         telemetry: Telemetry | None = None,
         reflection: bool = False,
         trust: Trust = PRIVATE,

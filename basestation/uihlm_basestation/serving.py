@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from uihlm_basestation.batcher import DEFAULT_CHUNK
 
+# Devices served at once, unless told otherwise.
+DEFAULT_SESSIONS = 16
+
 
 @dataclass(frozen=True, slots=True)
 class Serving:

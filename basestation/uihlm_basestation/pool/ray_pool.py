@@ -17,7 +17,7 @@ from typing import Any
 
 from uihlm_basestation.engines.engine import Engine
 from uihlm_basestation.pool.replica import Replica
-from uihlm_basestation.serving import Serving
+from uihlm_basestation.serving import DEFAULT_SESSIONS, Serving
 from uihlm_proto.addresses import Address
 from uihlm_proto.errors import InvalidRequestError, UihlmError, UnavailableError
 from uihlm_proto.token_set import TokenSet
@@ -55,7 +55,7 @@ class PoolSettings:
     replicas: int = 1
     max_replicas: int | None = None
     target_sessions: float | None = None
-    max_sessions: int = 16
+    max_sessions: int = DEFAULT_SESSIONS
     cpus: float = 1.0
     gpus: float = 0.0
     grace_s: float = 10.0

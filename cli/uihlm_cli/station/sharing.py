@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from uihlm_basestation.batcher import DEFAULT_CHUNK
-from uihlm_basestation.serving import Serving
+from uihlm_basestation.engines.slotted import DEFAULT_CONTEXT
+from uihlm_basestation.serving import DEFAULT_SESSIONS, Serving
 from uihlm_cli.options.flags import F, Values, group, option
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -35,10 +36,10 @@ sharing_options: Callable[[F], F] = group(
     option(
         "--max-sessions",
         type=click.IntRange(1),
-        default=16,
+        default=DEFAULT_SESSIONS,
         help="Devices served at once; one more is told when to come back.",
     ),
-    option("--max-context", type=click.IntRange(1), default=2048, help="Positions a session may hold."),
+    option("--max-context", type=click.IntRange(1), default=DEFAULT_CONTEXT, help="Positions a session may hold."),
     option(
         "--kv-memory",
         type=Size(),
