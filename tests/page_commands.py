@@ -51,6 +51,7 @@ UNRUN: list[tuple[Callable[[Command], bool], str]] = [
         lambda command: "--learn" in command.words,
         "needs a pair that rejects what is uncertain (test_calibrate_learn.py)",
     ),
+    (lambda command: "zeus" in command.words, "needs counters of joules"),
     (lambda command: "--measure" in command.words, "times real weights for minutes"),
     (lambda command: "--tls" in command.words or "--tls-ca" in command.words, "needs another machine's certificate"),
 ]

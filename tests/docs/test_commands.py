@@ -54,6 +54,7 @@ def test_every_command_of_the_page_is_right(page, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_commands_of_the_readme_run_on_the_bundled_pair(tmp_path):
     judged(ROOT / "README.md", tmp_path, "bundled")
 
