@@ -18,8 +18,9 @@ from uihlm_basestation.engines.llama_trees import TreeCaches
 from uihlm_basestation.engines.slotted import DEFAULT_CACHES, DEFAULT_CONTEXT, SlottedEngine, check_caches
 from uihlm_models.errors import ModelError
 from uihlm_models.kv_memory import KvShape, caches_within
+from uihlm_models.llama.kv_type import KvType, steady_kv_type
 from uihlm_models.llama.pool import MAX_SEQUENCES, LlamaPool
-from uihlm_models.llama.runtime import KvType, LlamaRuntime, RuntimeSettings
+from uihlm_models.llama.runtime import LlamaRuntime, RuntimeSettings
 
 DEFAULT_BATCH = 512
 
@@ -66,7 +67,7 @@ class LlamaEngine(SlottedEngine):
         n_batch: int = DEFAULT_BATCH,
         n_threads: int = 0,
         gpu_layers: int = -1,
-        kv_type: KvType = KvType.BF16,
+        kv_type: KvType | None = None,
         kv_bytes: int | None = None,
     ) -> None:
         """Load a model.
@@ -78,7 +79,7 @@ class LlamaEngine(SlottedEngine):
             n_batch: most positions in one call of llama.cpp; longer work is cut.
             n_threads: CPU threads; 0 takes the cores this process may use.
             gpu_layers: blocks put on a GPU if there is one; -1 puts all.
-            kv_type: how the key-value cache is stored.
+            kv_type: how the key-value cache is stored; None is the one of `steady_kv_type`.
             kv_bytes: most memory for caches, those of trees included; fewer are held where `max_sessions` take more.
 
         Raises:
@@ -94,7 +95,7 @@ class LlamaEngine(SlottedEngine):
             n_batch=n_batch,
             n_threads=n_threads,
             gpu_layers=gpu_layers,
-            kv_type=kv_type,
+            kv_type=kv_type or steady_kv_type(),
         )
         self._runtime = LlamaRuntime(path, settings)
         super().__init__(

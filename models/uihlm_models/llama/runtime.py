@@ -7,7 +7,8 @@ Sequences have key-value streams of their own, so that a neighbour's cells never
 from __future__ import annotations
 
 import ctypes
-import enum
+import functools
+import math
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,27 +20,11 @@ import numpy as np
 import numpy.typing as npt
 
 from uihlm_models.errors import ModelError
+from uihlm_models.llama.kv_type import KvType
 from uihlm_models.llama.library import default_threads, forget_errors, library, load_model, recent_errors
 from uihlm_models.llama.tokenizer import LlamaTokenizer
 
 Float32Array = npt.NDArray[np.float32]
-
-
-class KvType(enum.Enum):
-    """How keys and values are stored; both take 16 bits a number.
-
-    F16 is what llama.cpp uses by itself. With it, and with 4-bit weights, a position's logits depend on how many positions
-    were computed with it: between batchings of one prompt probabilities moved by up to 0.08 on the CPU this was tried on.
-    BF16 has three bits less, but there fused attention gave the same floats in any batching, and lay no further from a
-    float32 cache than F16 did (mean total variation 0.027 and 0.026, the noise of the 4-bit weights).
-    """
-
-    F16 = "f16"
-    BF16 = "bf16"
-
-
-# Numbers of ggml's type enum, which is written into files and so never renumbered; the binding lacks bfloat16's.
-_GGML_TYPES = {KvType.F16: 1, KvType.BF16: 30}
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,11 +238,15 @@ class LlamaRuntime:
 def _view(pointer: Any, shape: tuple[int, ...]) -> Float32Array:
     if not pointer:
         raise ModelError("llama.cpp holds no output for the last batch")
-    size = int(np.prod(shape))
-    address = ctypes.addressof(pointer.contents)
-    memory: Any = (ctypes.c_float * size).from_address(address)
+    memory = _floats(math.prod(shape)).from_address(ctypes.addressof(pointer.contents))
     flat: Float32Array = np.frombuffer(memory, np.float32)
     return flat.reshape(shape)
+
+
+@functools.cache
+def _floats(size: int) -> Any:
+    # ctypes makes an array type anew once nobody holds it, which takes as long as the rest of a view does five times over.
+    return ctypes.c_float * size
 
 
 def new_context(lib: Any, model: Any, path: Path, settings: RuntimeSettings) -> Any:
@@ -275,7 +264,7 @@ def new_context(lib: Any, model: Any, path: Path, settings: RuntimeSettings) -> 
     )
     params.pooling_type = lib.LLAMA_POOLING_TYPE_NONE
     params.kv_unified = settings.unified
-    params.type_k = params.type_v = _GGML_TYPES[settings.kv_type]
+    params.type_k, params.type_v = settings.kv_type.ggml_types
     params.no_perf = True
     if settings.cb_eval is not None:
         params.cb_eval = ctypes.cast(settings.cb_eval, lib.ggml_backend_sched_eval_callback)

@@ -11,7 +11,6 @@ from uihlm_basestation.engines.engine import Work
 from uihlm_basestation.engines.llama_engine import LlamaEngine
 from uihlm_models import bundled
 from uihlm_models.errors import ModelError
-from uihlm_models.llama.runtime import KvType
 from uihlm_proto.errors import InvalidRequestError
 
 pytestmark = pytest.mark.slow
@@ -30,7 +29,7 @@ def random_ids(generator, count):
 
 @pytest.fixture(scope="module")
 def shared_engine():
-    engine = LlamaEngine(bundled.llm_path(), max_sessions=3, max_context=512, n_batch=64, kv_type=KvType.BF16)
+    engine = LlamaEngine(bundled.llm_path(), max_sessions=3, max_context=512, n_batch=64)
     yield engine
     engine.close()
 
@@ -45,7 +44,7 @@ def engine(shared_engine):
 @pytest.fixture(scope="module")
 def reference():
     """A second load: one session, always prefilled from nothing."""
-    engine = LlamaEngine(bundled.llm_path(), max_sessions=1, max_context=512, kv_type=KvType.BF16)
+    engine = LlamaEngine(bundled.llm_path(), max_sessions=1, max_context=512)
 
     def fresh(ids, rows):
         engine.close_session(0)

@@ -14,7 +14,6 @@ from uihlm_device.drafters.llama_drafter import LlamaDrafter
 from uihlm_device.record import Wants
 from uihlm_models import bundled
 from uihlm_models.errors import ModelError
-from uihlm_models.llama.runtime import KvType
 from uihlm_proto.errors import InvalidRequestError
 
 pytestmark = pytest.mark.slow
@@ -51,7 +50,7 @@ def tapped():
 
 @pytest.fixture(scope="module")
 def plain():
-    drafter = LlamaDrafter(bundled.slm_path(), max_context=1024, kv_type=KvType.BF16)
+    drafter = LlamaDrafter(bundled.slm_path(), max_context=1024)
     yield drafter
     drafter.close()
 
@@ -61,7 +60,7 @@ def reference():
     """Second loads, by whether attention is on, that only ever run a sequence from nothing."""
     loads = {
         True: LlamaDrafter(bundled.slm_path(), attention_layer=LAYER, max_context=1024),
-        False: LlamaDrafter(bundled.slm_path(), max_context=1024, kv_type=KvType.BF16),
+        False: LlamaDrafter(bundled.slm_path(), max_context=1024),
     }
     yield loads
     for drafter in loads.values():
