@@ -99,10 +99,10 @@ def test_link_adaptation_knows_the_last_slot_and_not_this_one(monkeypatch):
 
 def test_the_channel_is_the_one_asked_for(monkeypatch):
     fake = FakeSionna(monkeypatch)
-    nr.nr_trace(NrSettings(0.0, "A", 1e-7, 15.0, 2e9, duration_s=0.002))
+    nr.nr_trace(NrSettings(0.0, "A", 1e-7, 15.0, 2e9, subcarrier_spacing_hz=30e3, duration_s=0.001))
     assert fake.channels == [
         {"model": "A", "delay_spread": 1e-7, "carrier_frequency": 2e9, "min_speed": 15.0, "max_speed": 15.0},
-        (1, 2, pytest.approx(1000.0)),
+        (1, 2, pytest.approx(2000.0)),
     ]
 
 

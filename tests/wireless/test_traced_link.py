@@ -37,6 +37,12 @@ def test_an_upload_begins_after_wait_and_grant_and_meets_the_trace_there(trace):
     assert session.request_bill.wait_s == pytest.approx(1.5)
 
 
+def test_devices_of_the_cell_share_the_trace(trace):
+    session = link(trace(), devices=4).open(1, 0.0, 25, KEY)
+    session.upload(2, 0.0, 100, 100, 50)
+    assert session.request_bill.airtime_s == pytest.approx(0.4)
+
+
 def test_open_is_carried_by_the_trace_where_the_wire_counts(trace):
     session = link(trace(), airtime=AirtimeBasis.WIRE).open(1, 0.0, 125, KEY)
     assert session.request_bill.airtime_s == pytest.approx(1.0)
