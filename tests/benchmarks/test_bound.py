@@ -24,7 +24,7 @@ def test_where_nothing_is_gained_in_batches_blocks_lose():
 
 
 def test_the_best_length_is_two_or_more():
-    gains = {1: 2.0, 2: 1.0, 3: 4.0}
+    gains = {1: 20.0, 2: 1.0, 3: 4.0}
     assert bound(0.6, 0.1, gains) == (3, pytest.approx(tokens_a_round(0.6, 3) / 1.3))
 
 
