@@ -22,7 +22,7 @@ def test_what_is_no_size_is_refused(text):
         Size().convert(text, None, None)
 
 
-def read(*arguments):
+def invoked(*arguments):
     seen = {}
 
     @click.command()
@@ -30,7 +30,11 @@ def read(*arguments):
     def command(**values):
         seen.update(values)
 
-    result = CliRunner().invoke(command, list(arguments))
+    return CliRunner().invoke(command, list(arguments)), seen
+
+
+def read(*arguments):
+    result, seen = invoked(*arguments)
     assert result.exit_code == 0, result.output
     return seen
 
@@ -45,3 +49,10 @@ def test_flags_reach_batcher_and_servicer():
     values = read("--prefill-chunk", "256", "--idle-timeout", "90", "--kv-memory", "1GiB")
     assert serving(values) == Serving(chunk=256, idle_s=90.0)
     assert values["kv_memory"] == 2**30
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_seconds_that_are_no_number_are_a_usage_error(value):
+    result, seen = invoked("--idle-timeout", value)
+    assert (result.exit_code, seen) == (2, {})
+    assert "must be a finite number" in result.output
