@@ -26,7 +26,7 @@ from uihlm_proto.errors import UnavailableError
 from uihlm_wireless.settings import AirtimeBasis
 
 # How long a lost base station is knocked at before an answer.
-_KNOCK_S = 0.5
+_KNOCK_S = 1.0
 
 
 class Pilot:
@@ -76,6 +76,8 @@ class Pilot:
             UihlmError: as `Decoder.answer`; of a lost base station only where nothing may go on without it.
         """
         if self.auto.lost and self._device.reaches(_KNOCK_S):
+            # The stream that was lost would still pause before it asks again.
+            conversation.end_session()
             self.auto.found()
         way, records, stamps_s = self.auto.way, list[TokenRecord](), list[float]()
         opening, before = conversation.open_round, self._device.ledger.totals()
@@ -175,13 +177,16 @@ def _draft_s(way: Way, records: Sequence[TokenRecord]) -> float | None:
     """Return a usual step of the drafter; the first one holds the prompt, and a tree's are not told apart."""
     if way.tree:
         return None
-    return median_s([record.draft_s for record in records[1:] if record.draft_s > 0.0])
+    # A token that was corrected carries what was drafted in vain.
+    plain = (Origin.LOCAL, Origin.ACCEPTED)
+    return median_s([record.draft_s for record in records[1:] if record.origin in plain])
 
 
 def _forwards(way: Way, records: Sequence[TokenRecord], stamps_s: Sequence[float]) -> list[tuple[int, float]]:
     """Return positions and seconds of the LLM's forwards after the prompt's."""
     if way.family is Family.LLM:
-        return [(1, (stamps_s[-1] - stamps_s[0]) / (len(stamps_s) - 1))] if len(stamps_s) > 1 else []
+        # The first forward is over what is new of the conversation, and may leave a row for the next token.
+        return [(1, (stamps_s[-1] - stamps_s[1]) / (len(stamps_s) - 2))] if len(stamps_s) > 2 else []
     return [(r.llm_positions, r.forward_s) for r in records[1:] if r.llm_forwards == 1]
 
 

@@ -26,12 +26,12 @@ AUTO = "auto"
 # In the order that /set lists them. Everything else needs other models, another codec or another link.
 SETTABLE = (
     "policy",
-    "objective",
     "theta_u",
     "k",
     "gamma",
     "theta_c",
     "rate",
+    "objective",
     "estimator",
     "temperature",
     "top_k",

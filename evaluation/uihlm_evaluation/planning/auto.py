@@ -29,7 +29,7 @@ from uihlm_wireless.settings import LinkSettings
 MARGIN = 0.05
 _TRUST = 50.0
 _FADE = 0.9
-# Fewer tokens say nothing of what a way costs.
+# Fewer tokens say nothing of what compute takes.
 _ENOUGH = 4
 
 
@@ -105,10 +105,11 @@ class Auto:
     def saw(self, seen: Seen) -> None:
         """Learn from an answer, and choose the way of the next one."""
         self.lost = seen.lost
-        if seen.tokens >= _ENOUGH and not seen.lost:
-            self._tokens = 0.5 * (self._tokens + seen.tokens)
+        if not seen.lost:
             self._learn_link(seen)
-            self._learn_compute(seen)
+            if seen.tokens >= _ENOUGH:
+                self._tokens = 0.5 * (self._tokens + seen.tokens)
+                self._learn_compute(seen)
         self._choose()
 
     def found(self) -> None:
@@ -201,8 +202,9 @@ class Auto:
         usual_s = sum(figures.forward_s + figures.position_s * (positions - 1) for positions, _ in seen.forwards)
         if usual_s > 0.0:
             self._forward_factor = 0.5 * (self._forward_factor + sum(s for _, s in seen.forwards) / usual_s)
-        self._judged = _FADE * self._judged + seen.judged
-        self._accepted = _FADE * self._accepted + seen.accepted
+        if seen.judged:
+            self._judged = _FADE * self._judged + seen.judged
+            self._accepted = _FADE * self._accepted + seen.accepted
 
 
 def median_s(seconds: Sequence[float]) -> float | None:

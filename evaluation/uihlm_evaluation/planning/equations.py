@@ -11,7 +11,7 @@
 o is what opening a stream adds: the first upload leaves no sooner than a round trip after Open. The prompt's prefill is left
 out (all but `slm` pay it), and so is the row it leaves: the first forward is over one position less. Under load f is
 multiplied by the batch curve; of such a forward's joules a device's share is one of the sessions it serves. Queues of other
-sessions are not modelled, as on the virtual clock.
+sessions are not modelled, as on the virtual clock; Open's own airtime is not either (it is 0 unless airtime follows the wire).
 """
 
 from __future__ import annotations

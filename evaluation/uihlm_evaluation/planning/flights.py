@@ -9,7 +9,9 @@ probability α each, so with K the longest stretch looked at
     P(k) = α^(k−1)·(1 − α) for k < K, α^(K−1) for k = K         seconds a token = Σ P(k)·S_k ÷ Σ P(k)·k
 
 S_k is what the rules of the link (uihlm_wireless/link.py) and of the loop (uihlm_device/decoder.py) make of it; nothing in it
-is random. Uploads that a correction overtook cost airtime, and no forward: the base station knows them to be stale.
+is random. Uploads that a correction overtook cost airtime, and no forward: the base station knows them to be stale. Where the
+uplink is slower than the drafter they keep it busy into the next stretch: that begins behind the mean backlog which such a
+stretch leaves, a fixed point.
 """
 
 from __future__ import annotations
@@ -19,6 +21,9 @@ from dataclasses import dataclass
 
 # Stretches rarer than this are cut.
 _RARE = 1e-4
+# Of the fixed point: steps, and the share of a stretch that is close enough.
+_ROUNDS = 30
+_CLOSE = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +40,30 @@ class FlightTimes:
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Means from one correction to the next: tokens, seconds, and drafts made (each of them was sent)."""
+    """Means from one correction to the next: tokens, seconds, drafts made (each of them was sent), and for how long the
+    uplink is busy after it."""
 
     tokens: float
     seconds: float
     drafts: float
+    backlog_s: float
 
 
 def stretch(acceptance: float, window: int, times: FlightTimes, longest: int) -> Stretch:
     """Return the means of a stretch with `window` uploads in flight; no stretch is longer than an answer."""
-    now = uplink_free = basestation_free = downlink_free = 0.0
+    mean = _after(0.0, acceptance, window, times, longest)
+    for _ in range(_ROUNDS):
+        before_s = mean.backlog_s
+        mean = _after(before_s, acceptance, window, times, longest)
+        if abs(mean.backlog_s - before_s) <= _CLOSE * mean.seconds:
+            break
+    return mean
+
+
+def _after(backlog_s: float, acceptance: float, window: int, times: FlightTimes, longest: int) -> Stretch:
+    """Return the means of a stretch that begins with the uplink busy for `backlog_s`."""
+    uplink_free = backlog_s
+    now = basestation_free = downlink_free = left = 0.0
     verdicts: deque[float] = deque()
     drafts = landed = 0
     tokens = seconds = made = 0.0
@@ -58,6 +77,7 @@ def stretch(acceptance: float, window: int, times: FlightTimes, longest: int) ->
             tokens += ends * landed
             seconds += ends * now
             made += ends * drafts
+            left += ends * max(0.0, uplink_free - now)
             reached -= ends
         else:
             now += times.draft_s
@@ -68,4 +88,4 @@ def stretch(acceptance: float, window: int, times: FlightTimes, longest: int) ->
             basestation_free = max(arrival, basestation_free) + times.forward_s
             downlink_free = max(basestation_free, downlink_free) + times.downlink_s
             verdicts.append(downlink_free + times.rtt_s / 2)
-    return Stretch(tokens, seconds, made)
+    return Stretch(tokens, seconds, made, left)

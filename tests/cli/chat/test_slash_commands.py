@@ -92,7 +92,7 @@ def test_command_mistakes_are_told_and_the_chat_goes_on(bench, line, message):
 def test_set_alone_lists_settings_with_their_values(bench):
     lines = chat("--theta-u", "0.25", typed="/set\n").stderr.splitlines()
     assert [line.split()[:2] for line in lines][:3] == [["policy", "ui"], ["theta_u", "0.25"], ["k", "3"]]
-    assert len(lines) == 12
+    assert len(lines) == 13
 
 
 def test_mistakes_of_somebody_who_types_do_not_show_in_the_exit_code(bench, typing):

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from uihlm_evaluation.calibration.profile import PROFILE
 from uihlm_evaluation.report.figures.attention import attention_figure, trace_of_rounds
 from uihlm_evaluation.report.figures.frontier import energy_frontier_figure, forwards_frontier_figure
 from uihlm_evaluation.report.figures.grid import bertscore_figure, energy_figure, speed_figure
+from uihlm_evaluation.report.figures.planned import run_map
 from uihlm_evaluation.report.figures.style import FigureDataError, save
 from uihlm_evaluation.report.folder import RunFolder
 from uihlm_evaluation.report.intervals import RatioIntervals, ratio_intervals
@@ -89,7 +91,10 @@ def _recipes(run: RunFolder) -> list[tuple[str, str, Callable[[], Figure]]]:
             raise FigureDataError("no prompt of the run was answered")
         return ratio_intervals(results, run.samples, run.vocabulary_size)
 
+    # Drawn where the run's folder holds a profile.
+    planned = [("plan", "The best way over round trip, uplink rate, load and the LLM's time.", lambda: run_map(run))]
     return [
+        *(planned if (run.path / PROFILE).is_file() else []),
         (
             "attention",
             "Attention collapse: entropy and largest weight of the drafter's attention row by decoding step.",
