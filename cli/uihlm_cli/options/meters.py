@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from uihlm_cli.options.flags import F, Values, group, one_of, option
-from uihlm_evaluation.runs.metering import MeterFacts, MeterFiles, MeterKind
+from uihlm_evaluation.results.metering import MeterFacts, MeterFiles, MeterKind
 from uihlm_proto.addresses import target_is_loopback
 from uihlm_wireless.joules.counters import EnergyCounters, WindowMeter
 from uihlm_wireless.joules.wall_file import WallFileError, check_columns
@@ -77,7 +77,11 @@ class OpenMeter:
         click.echo(f"measuring the idle machine for {idle_s:g} s …", err=True)
         end = self.window.begin()
         time.sleep(idle_s)
-        return OpenMeter(self.window, self.facts.rested(end()), self.files)
+        facts = self.facts.rested(end())
+        known = [watts for watts in (facts.idle_machine_w, facts.idle_device_w) if watts is not None]
+        if known:
+            click.echo(f"idle, it draws {known[0]:.1f} W", err=True)
+        return OpenMeter(self.window, facts, self.files)
 
 
 def open_meter(values: Values) -> OpenMeter | None:
