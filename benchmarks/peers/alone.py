@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -43,18 +43,22 @@ class Alone:
         self.runtime.decode_one(token, position)
         return int(self._lib.llama_sampler_sample(self._sampler, self.runtime._context, -1))
 
-    def forward_s(self, start: int, positions: int) -> float:
+    def forward_s(self, start: int, positions: int, clock: Callable[[], float] = time.perf_counter) -> float:
         """Return the seconds of one forward of so many positions after the first `start`, each with its logits."""
         self.runtime.truncate(0, start)
-        began_s = time.perf_counter()
+        began_s = clock()
         self.runtime.decode(
             [7] * positions, np.arange(start, start + positions, dtype=np.int32), 0, np.ones(positions, np.bool_)
         )
-        return time.perf_counter() - began_s
+        return clock() - began_s
 
 
 def forward_times(
-    loops: Mapping[str, Alone], prompt: Sequence[int], counts: Mapping[str, Sequence[int]], turns: int
+    loops: Mapping[str, Alone],
+    prompt: Sequence[int],
+    counts: Mapping[str, Sequence[int]],
+    turns: int,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[tuple[str, int], float]:
     """Return the median seconds of a forward by (loop, positions), measured in turns after one prompt."""
     asked = [(name, count) for name, those in counts.items() for count in those]
@@ -63,7 +67,7 @@ def forward_times(
         loop.prefill(prompt)
     for turn in range(turns + 1):
         for name, count in asked:
-            took_s = loops[name].forward_s(len(prompt), count)
+            took_s = loops[name].forward_s(len(prompt), count, clock)
             if turn:
                 times[name, count].append(took_s)
     return {key: float(np.median(own)) for key, own in times.items()}

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from benchmarks.random_gguf import Shape, write
 from uihlm_basestation.engines import fastest as module
 from uihlm_basestation.engines.fastest import chosen, fastest, forward_seconds
 from uihlm_basestation.engines.loading import EngineSettings
@@ -139,3 +140,15 @@ def test_what_leaves_no_choice_is_refused(machine):
         fastest(source, EngineSettings(load_in_4bit=True))
     with pytest.raises(ModelError, match="weight types of the engine other are its own"):
         fastest(source, EngineSettings(backend="other"))
+
+
+def test_a_real_file_is_rewritten_timed_and_tidied(tmp_path, monkeypatch):
+    monkeypatch.setenv("UIHLM_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "tiny.gguf"
+    write(path, Shape("tiny", 512, 256, 256, 2, 4, 2, context=256))
+    said = []
+    choice = fastest(ModelSource(Kind.GGUF, path, "tiny"), EngineSettings(threads=1, max_sessions=4), said.append)
+    assert choice.seconds.keys() == {"auto", "float32", "float16", "q8_0", "bfloat16"}
+    assert said == [f"timing weights as {name} …" for name in choice.seconds]
+    kept = {file.name.split("-")[1] for file in (tmp_path / "cache").glob("*.gguf")}
+    assert kept == {choice.weight_type} - {"auto"}
