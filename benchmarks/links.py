@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from uihlm_evaluation.runs.rebill import rebill
-from uihlm_evaluation.runs.results import PolicyResult
-from uihlm_evaluation.runs.saved import SavedRun
+from uihlm_evaluation.results.policy_result import PolicyResult
+from uihlm_evaluation.results.rebill import rebill
+from uihlm_evaluation.results.saved import SavedRun
 from uihlm_wireless.channel import RadioLink
 from uihlm_wireless.settings import LinkSettings, profile
 from uihlm_wireless.trace_file import LinkTrace

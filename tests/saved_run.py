@@ -4,13 +4,13 @@ import json
 
 from uihlm_device.tokens import Origin, TokenRecord
 from uihlm_evaluation.quality.answers import AnswerScore
+from uihlm_evaluation.results.policy_result import summarise
+from uihlm_evaluation.results.scores import write_scores
+from uihlm_evaluation.results.totals import Bill, Totals
 from uihlm_evaluation.runs.configuration import RunConfig, Selection
-from uihlm_evaluation.runs.results import summarise
 from uihlm_evaluation.runs.rows import Row
 from uihlm_evaluation.runs.runner import RoundLine
 from uihlm_evaluation.runs.samples import RoundWriter, Sample, SampleWriter, Stop
-from uihlm_evaluation.runs.scores import write_scores
-from uihlm_evaluation.runs.totals import Bill, Totals
 
 WORDS = ["The", " sky", " is", " blue", "."]
 PROVENANCE = {

@@ -145,7 +145,7 @@ def _plan(profile: Profile, figures: PlanFigures, values: Values) -> None:
     from rich.console import Console
 
     from uihlm_evaluation.planning.table import render
-    from uihlm_evaluation.runs.table import TableFormat
+    from uihlm_evaluation.results.table import TableFormat
 
     link = link_of(values)
     coupled = values["codec"] == "coupled"

@@ -94,7 +94,7 @@ def _calibrate(config: RunConfig, dataset: Dataset, output: Path, values: dict[s
     from uihlm_cli.assembly import opened_device
     from uihlm_evaluation.calibration.plots import draw
     from uihlm_evaluation.calibration.summary import render
-    from uihlm_evaluation.runs.table import TableFormat
+    from uihlm_evaluation.results.table import TableFormat
     from uihlm_models.sources import file_sha256
 
     with opened_device(config, values["server"], values["timeout_s"], access=access_of(values)) as device:

@@ -43,8 +43,8 @@ def conclude_and_show(
     from rich.console import Console
 
     from uihlm_cli.runs.scoring import opened_metrics
-    from uihlm_evaluation.runs.outcome import ModelFacts, conclude
-    from uihlm_evaluation.runs.table import TableFormat, outages, render
+    from uihlm_evaluation.results.outcome import ModelFacts, conclude
+    from uihlm_evaluation.results.table import TableFormat, outages, render
     from uihlm_models.sources import file_sha256
 
     sources = [("slm", models.slm)] + ([("llm", models.llm)] if models.llm else [])

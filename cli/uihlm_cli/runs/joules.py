@@ -12,8 +12,8 @@ from uihlm_cli.errors import reported
 from uihlm_cli.options.flags import FOLDER, format_option
 from uihlm_cli.options.groups import config_option
 from uihlm_cli.options.meters import OpenMeter, meter_files_options
-from uihlm_evaluation.runs.metering import MeterFiles, MeterKind, lay_over, resolution
-from uihlm_evaluation.runs.results import PolicyResult
+from uihlm_evaluation.results.metering import MeterFiles, MeterKind, lay_over, resolution
+from uihlm_evaluation.results.policy_result import PolicyResult
 from uihlm_proto.errors import InvalidRequestError
 
 
@@ -38,8 +38,8 @@ def command(run: Path, **values: Any) -> None:
     """
     from rich.console import Console
 
-    from uihlm_evaluation.runs.saved import SavedRun
-    from uihlm_evaluation.runs.table import TableFormat, render
+    from uihlm_evaluation.results.saved import SavedRun
+    from uihlm_evaluation.results.table import TableFormat, render
 
     with reported():
         files = MeterFiles(values["meter_device"], values["meter_basestation"])
@@ -59,7 +59,7 @@ def measured_by_wall(
     """Return the results of a run that has just ended, with a wall meter's joules in them, or why they are not."""
     if meter is None or meter.facts.kind != MeterKind.CSV.value:
         return results, None
-    from uihlm_evaluation.runs.saved import SavedRun
+    from uihlm_evaluation.results.saved import SavedRun
 
     try:
         results = lay_over(output, meter.files)

@@ -54,9 +54,9 @@ def command(run: Path, **values: Any) -> None:
     from rich.console import Console
 
     from uihlm_evaluation.report.folder import RunFolder
-    from uihlm_evaluation.runs.rebill import rebill
-    from uihlm_evaluation.runs.saved import SavedRun
-    from uihlm_evaluation.runs.table import TableFormat, render
+    from uihlm_evaluation.results.rebill import rebill
+    from uihlm_evaluation.results.saved import SavedRun
+    from uihlm_evaluation.results.table import TableFormat, render
     from uihlm_evaluation.sweeps.table1 import write_table1
 
     with reported():

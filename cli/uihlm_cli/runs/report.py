@@ -67,7 +67,7 @@ def _paper(table_format: str) -> None:
     from rich.console import Console
 
     from uihlm_evaluation.report.golden_table import render_golden
-    from uihlm_evaluation.runs.table import TableFormat
+    from uihlm_evaluation.results.table import TableFormat
 
     render_golden(TableFormat(table_format), Console())
 

@@ -44,7 +44,7 @@ def command(rules: tuple[str, ...], **values: Any) -> None:
     """
     from rich.console import Console
 
-    from uihlm_evaluation.runs.table import TableFormat
+    from uihlm_evaluation.results.table import TableFormat
     from uihlm_evaluation.traces.pack import load_pack
     from uihlm_evaluation.traces.rules import BUILT_IN
     from uihlm_evaluation.traces.scores import score

@@ -95,7 +95,7 @@ def _tell(pack: TracePack, output: Path, form: str) -> None:
     """Print what is in the pack."""
     from rich.console import Console
 
-    from uihlm_evaluation.runs.table import TableFormat
+    from uihlm_evaluation.results.table import TableFormat
     from uihlm_evaluation.traces.contents import render
 
     render(pack, TableFormat(form), Console())

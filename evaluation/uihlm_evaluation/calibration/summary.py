@@ -17,7 +17,7 @@ from uihlm_evaluation.calibration.findings import Findings
 from uihlm_evaluation.calibration.learned import Comparison
 from uihlm_evaluation.calibration.profile import Profile
 from uihlm_evaluation.quality.bootstrap import Interval
-from uihlm_evaluation.runs.table import DASH, TableFormat
+from uihlm_evaluation.results.table import DASH, TableFormat
 
 Shown = Callable[[Interval | None, int], str]
 

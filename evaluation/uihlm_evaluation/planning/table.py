@@ -13,7 +13,7 @@ from rich.table import Table
 
 from uihlm_evaluation.planning.equations import Prediction
 from uihlm_evaluation.planning.plan import Plan
-from uihlm_evaluation.runs.table import DASH, MIN_WIDTH, TableFormat
+from uihlm_evaluation.results.table import DASH, MIN_WIDTH, TableFormat
 
 _HEADS = ("way", "tok/s", "J/token", "forwards", "positions", "payload bit", "risk", "")
 _LEGEND = (

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from uihlm_evaluation.report.comparisons import Comparison, Measure, Outcome, compare
 from uihlm_evaluation.report.measures import RowMeasures, Study
-from uihlm_evaluation.runs.results import LLM
+from uihlm_evaluation.results.policy_result import LLM
 
 TOLERANCE = 0.03
 

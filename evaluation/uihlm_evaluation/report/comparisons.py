@@ -21,7 +21,7 @@ import numpy as np
 
 from uihlm_evaluation.quality.bootstrap import Interval
 from uihlm_evaluation.report.measures import Floats, RowMeasures, Study, interval
-from uihlm_evaluation.runs.results import HLM
+from uihlm_evaluation.results.policy_result import HLM
 
 MIN_PROMPTS = 10
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from uihlm_evaluation.report.rounds import Rounds
-from uihlm_evaluation.runs.outcome import RESULTS
-from uihlm_evaluation.runs.results import PolicyResult
+from uihlm_evaluation.results.outcome import RESULTS
+from uihlm_evaluation.results.policy_result import PolicyResult
 from uihlm_evaluation.runs.runner import ROUNDS, SAMPLES
 from uihlm_evaluation.runs.samples import Sample, read_samples
 from uihlm_proto.errors import InvalidRequestError

@@ -20,7 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from uihlm_evaluation.report.table_one import PaperRow, table_one
-from uihlm_evaluation.runs.results import HLM
+from uihlm_evaluation.results.policy_result import HLM
 from uihlm_wireless.energy import DENSE32_LOAD, TokenCounts, energy_saving_ratio, paper_energy, paper_hlm_energy
 from uihlm_wireless.timing import PAPER
 

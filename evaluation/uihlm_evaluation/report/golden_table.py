@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from uihlm_evaluation.report.golden import Constant, GoldenRow, constants, energy_errors, golden_rows, throughput_errors
-from uihlm_evaluation.runs.table import DASH, MIN_WIDTH, TableFormat
+from uihlm_evaluation.results.table import DASH, MIN_WIDTH, TableFormat
 
 _HEADINGS = ("policy", "k", "γ", "λ paper", "λ model", "difference", "η % paper", "η % model", "difference")
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uihlm_evaluation.quality.bootstrap import Interval, prompt_draws
-from uihlm_evaluation.runs.results import HLM, PolicyResult
+from uihlm_evaluation.results.policy_result import HLM, PolicyResult
 from uihlm_evaluation.runs.samples import Sample
 from uihlm_wireless.energy import DENSE32_LOAD, REJECT_COST, TOKEN_COST, UPLOAD_COST
 from uihlm_wireless.timing import PAPER

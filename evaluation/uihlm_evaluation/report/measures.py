@@ -19,9 +19,9 @@ from uihlm_device.tokens import Origin
 from uihlm_evaluation.quality.bootstrap import Interval, prompt_draws
 from uihlm_evaluation.report.folder import RunFolder
 from uihlm_evaluation.report.rounds import Rounds
-from uihlm_evaluation.runs.results import PolicyResult
+from uihlm_evaluation.results.policy_result import PolicyResult
+from uihlm_evaluation.results.scores import Scores
 from uihlm_evaluation.runs.samples import Sample
-from uihlm_evaluation.runs.scores import Scores
 
 Floats = NDArray[np.float64]
 

@@ -18,7 +18,7 @@ from uihlm_evaluation.report.measures import measure
 from uihlm_evaluation.report.reader import pack
 from uihlm_evaluation.report.rows_table import table
 from uihlm_evaluation.report.texts import Texts
-from uihlm_evaluation.runs.scores import SCORES, read_scores
+from uihlm_evaluation.results.scores import SCORES, read_scores
 from uihlm_proto.errors import InvalidRequestError
 
 

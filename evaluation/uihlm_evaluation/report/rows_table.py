@@ -12,9 +12,9 @@ from uihlm_evaluation.report.folder import RunFolder
 from uihlm_evaluation.report.intervals import RatioIntervals, ratio_intervals
 from uihlm_evaluation.report.measures import ratio_interval
 from uihlm_evaluation.report.table_one import PaperRow, table_one
-from uihlm_evaluation.runs.results import LLM, PolicyResult
+from uihlm_evaluation.results.policy_result import LLM, PolicyResult
+from uihlm_evaluation.results.table import DASH
 from uihlm_evaluation.runs.samples import Sample
-from uihlm_evaluation.runs.table import DASH
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from uihlm_evaluation.report.intervals import RatioIntervals, ratio_intervals
 from uihlm_evaluation.report.measures import ratio_interval
 from uihlm_evaluation.report.rows_table import Line, paper_row, table
 from uihlm_evaluation.report.table_one import PaperRow
-from uihlm_evaluation.runs.results import LLM, PolicyResult
+from uihlm_evaluation.results.policy_result import LLM, PolicyResult
 from uihlm_evaluation.runs.samples import Sample
 
 NAMES = ("table1.md", "table1.csv", "table1.json")

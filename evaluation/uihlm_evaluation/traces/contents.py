@@ -14,7 +14,7 @@ from rich.table import Table
 
 from uihlm_evaluation.calibration.resampling import Resampler
 from uihlm_evaluation.quality.bootstrap import Interval
-from uihlm_evaluation.runs.table import DASH, TableFormat
+from uihlm_evaluation.results.table import DASH, TableFormat
 from uihlm_evaluation.traces.pack import Side, TracePack
 
 COLUMNS = ("side", "prompts", "tokens", "rejection probability %", "u %")

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from uihlm_evaluation.quality.bootstrap import Interval
-from uihlm_evaluation.runs.table import DASH, MIN_WIDTH, TableFormat
+from uihlm_evaluation.results.table import DASH, MIN_WIDTH, TableFormat
 from uihlm_evaluation.traces.manifest import Manifest
 from uihlm_evaluation.traces.scores import BASELINE, Score, Scores
 

@@ -21,7 +21,7 @@ from uihlm_evaluation.planning.plan import Objective, plan
 from uihlm_evaluation.planning.sizes import Sizes
 from uihlm_evaluation.planning.table import render
 from uihlm_evaluation.planning.ways import LLM, SLM, Family, Way, skipping, ways
-from uihlm_evaluation.runs.table import TableFormat
+from uihlm_evaluation.results.table import TableFormat
 from uihlm_proto.codecs import codec
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_wireless.channel import RadioLink

@@ -10,10 +10,10 @@ from uihlm_evaluation.quality.bootstrap import mean_interval
 from uihlm_evaluation.report.folder import RunFolder
 from uihlm_evaluation.report.rounds import NUMBERS, Rounds
 from uihlm_evaluation.report.table_one import table_one
-from uihlm_evaluation.runs.results import summarise
+from uihlm_evaluation.results.policy_result import summarise
+from uihlm_evaluation.results.totals import Bill, Totals
 from uihlm_evaluation.runs.rows import Row
 from uihlm_evaluation.runs.samples import Sample, Stop
-from uihlm_evaluation.runs.totals import Bill, Totals
 
 V = 49_152
 UPLOAD_S = 9.03

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from uihlm_evaluation.report.golden import golden_rows
 from uihlm_evaluation.report.golden_table import golden_csv, golden_json, golden_markdown, render_golden
-from uihlm_evaluation.runs.table import TableFormat
+from uihlm_evaluation.results.table import TableFormat
 
 ROWS = golden_rows()
 KEYS = ["policy", "k", "gamma", "throughput_paper", "throughput_model", "energy_paper", "energy_model"]

@@ -8,10 +8,10 @@ import pytest
 from evaluation.report.synthetic_study import V, answer, study
 from uihlm_evaluation.quality.bootstrap import prompt_draws
 from uihlm_evaluation.report.intervals import ratio_intervals
-from uihlm_evaluation.runs.results import summarise
+from uihlm_evaluation.results.policy_result import summarise
+from uihlm_evaluation.results.totals import Bill, Totals
 from uihlm_evaluation.runs.rows import Row
 from uihlm_evaluation.runs.samples import Stop
-from uihlm_evaluation.runs.totals import Bill, Totals
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_wireless.energy import energy_saving_ratio, paper_energy, paper_hlm_energy
 

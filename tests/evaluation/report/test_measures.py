@@ -6,9 +6,9 @@ import pytest
 from saved_run import records, write_run
 from uihlm_evaluation.report.folder import RunFolder
 from uihlm_evaluation.report.measures import interval, measure, ratio_interval
+from uihlm_evaluation.results.scores import read_scores
 from uihlm_evaluation.runs.rows import Row
 from uihlm_evaluation.runs.samples import Stop
-from uihlm_evaluation.runs.scores import read_scores
 
 
 def measured(path):

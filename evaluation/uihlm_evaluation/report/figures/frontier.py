@@ -23,7 +23,7 @@ from uihlm_evaluation.report.figures.style import (
     styled,
 )
 from uihlm_evaluation.report.intervals import RatioIntervals
-from uihlm_evaluation.runs.results import LLM, PolicyResult
+from uihlm_evaluation.results.policy_result import LLM, PolicyResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

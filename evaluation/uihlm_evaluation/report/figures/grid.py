@@ -22,7 +22,7 @@ from uihlm_evaluation.report.figures.style import (
 )
 from uihlm_evaluation.report.intervals import RatioIntervals
 from uihlm_evaluation.report.table_one import table_one
-from uihlm_evaluation.runs.results import HLM, LLM, PolicyResult
+from uihlm_evaluation.results.policy_result import HLM, LLM, PolicyResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,14 +11,14 @@ from typing import Any
 from uihlm_evaluation.prompts.datasets import Dataset
 from uihlm_evaluation.quality.answers import Answer, AnswerScore, score_answers
 from uihlm_evaluation.quality.metrics import TextMetrics
+from uihlm_evaluation.results.policy_result import HLM, LLM, PolicyResult, summarise
+from uihlm_evaluation.results.scores import SCORES, write_scores
+from uihlm_evaluation.results.table import markdown
+from uihlm_evaluation.results.totals import Bill, Totals
 from uihlm_evaluation.runs import provenance
 from uihlm_evaluation.runs.configuration import RunConfig
-from uihlm_evaluation.runs.results import HLM, LLM, PolicyResult, summarise
 from uihlm_evaluation.runs.rows import Row
 from uihlm_evaluation.runs.samples import Sample
-from uihlm_evaluation.runs.scores import SCORES, write_scores
-from uihlm_evaluation.runs.table import markdown
-from uihlm_evaluation.runs.totals import Bill, Totals
 
 RESULTS, TABLE = "results.json", "table.md"
 
@@ -60,7 +60,7 @@ def conclude(
         vocabulary_size: V.
         samples: of every policy, in any order.
         metrics: text scores; None leaves them null.
-        meter: what measured joules come from, as plain values (uihlm_evaluation/runs/metering.py); None without a meter.
+        meter: what measured joules come from, as plain values (uihlm_evaluation/results/metering.py); None without a meter.
     """
     by_row = {row: [sample for sample in samples if sample.policy == row.label] for row in config.rows}
     hlm = next((Totals.of(own) for row, own in by_row.items() if row.policy == HLM), None)

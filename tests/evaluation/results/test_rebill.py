@@ -14,12 +14,12 @@ from same_runs import contents, lines, unlike
 from uihlm_device.decode_settings import DecodeSettings
 from uihlm_device.rules.policies import PolicySettings
 from uihlm_evaluation.prompts.datasets import Dataset, Example
+from uihlm_evaluation.results.outcome import ModelFacts, conclude
+from uihlm_evaluation.results.rebill import rebill
+from uihlm_evaluation.results.saved import SavedRun
 from uihlm_evaluation.runs.configuration import RunConfig
-from uihlm_evaluation.runs.outcome import ModelFacts, conclude
-from uihlm_evaluation.runs.rebill import rebill
 from uihlm_evaluation.runs.rows import Row
 from uihlm_evaluation.runs.runner import Bench, run
-from uihlm_evaluation.runs.saved import SavedRun
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_proto.sampling import Sampling
 from uihlm_wireless.settings import LinkSettings, profile

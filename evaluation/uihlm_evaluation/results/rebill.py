@@ -21,15 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from uihlm_device.tokens import Origin
+from uihlm_evaluation.results.outcome import publish
+from uihlm_evaluation.results.policy_result import HLM, PolicyResult, summarise
+from uihlm_evaluation.results.saved import SavedRun
+from uihlm_evaluation.results.scores import SCORES
+from uihlm_evaluation.results.totals import Bill, Totals
 from uihlm_evaluation.runs import provenance
 from uihlm_evaluation.runs.configuration import ClockMode, RunConfig, differences
-from uihlm_evaluation.runs.outcome import publish
-from uihlm_evaluation.runs.results import HLM, PolicyResult, summarise
 from uihlm_evaluation.runs.runner import ROUNDS, SAMPLES, RoundLine, write_header
 from uihlm_evaluation.runs.samples import RoundWriter, Sample, SampleWriter
-from uihlm_evaluation.runs.saved import SavedRun
-from uihlm_evaluation.runs.scores import SCORES
-from uihlm_evaluation.runs.totals import Bill, Totals
 from uihlm_proto.codecs import Codec, codec
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_proto.randomness import session_key

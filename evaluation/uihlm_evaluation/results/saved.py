@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from uihlm_device.tokens import Origin
+from uihlm_evaluation.results.outcome import RESULTS
+from uihlm_evaluation.results.policy_result import PolicyResult
 from uihlm_evaluation.runs.configuration import RunConfig
 from uihlm_evaluation.runs.lines import whole_lines
-from uihlm_evaluation.runs.outcome import RESULTS
-from uihlm_evaluation.runs.results import PolicyResult
 from uihlm_evaluation.runs.runner import ROUNDS, RUN, SAMPLES, RoundLine
 from uihlm_evaluation.runs.samples import Sample, SampleFileError, read_samples
 from uihlm_proto.errors import InvalidRequestError

@@ -5,10 +5,10 @@ import json
 import pytest
 
 from uihlm_evaluation.quality.answers import AnswerScore
-from uihlm_evaluation.runs.results import PolicyResult, summarise
+from uihlm_evaluation.results.policy_result import PolicyResult, summarise
+from uihlm_evaluation.results.totals import Bill, Totals
 from uihlm_evaluation.runs.rows import Row
 from uihlm_evaluation.runs.samples import Sample, Stop
-from uihlm_evaluation.runs.totals import Bill, Totals
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_wireless.energy import JouleProfile
 

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from uihlm_evaluation.quality.bootstrap import Interval
-from uihlm_evaluation.runs.joule_columns import measured_columns, side_by_side
-from uihlm_evaluation.runs.results import HLM, PolicyResult
+from uihlm_evaluation.results.joule_columns import measured_columns, side_by_side
+from uihlm_evaluation.results.policy_result import HLM, PolicyResult
 
 DASH = "–"
 MIN_WIDTH = 100

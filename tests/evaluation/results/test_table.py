@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from uihlm_evaluation.quality.bootstrap import Interval
-from uihlm_evaluation.runs.results import PolicyResult
-from uihlm_evaluation.runs.table import TableFormat, csv_text, markdown, render
+from uihlm_evaluation.results.policy_result import PolicyResult
+from uihlm_evaluation.results.table import TableFormat, csv_text, markdown, render
 
 
 def result(policy, **changes):

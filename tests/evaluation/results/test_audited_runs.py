@@ -15,12 +15,12 @@ from uihlm_device.decode_settings import DecodeSettings
 from uihlm_device.rules.policies import PolicySettings, policy
 from uihlm_device.rules.risk import Recalibrate, RiskController, RiskPolicy
 from uihlm_evaluation.prompts.datasets import Dataset, Example
+from uihlm_evaluation.results.outcome import ModelFacts, conclude
+from uihlm_evaluation.results.rebill import rebill
+from uihlm_evaluation.results.saved import SavedRun
 from uihlm_evaluation.runs.configuration import RunConfig
-from uihlm_evaluation.runs.outcome import ModelFacts, conclude
-from uihlm_evaluation.runs.rebill import rebill
 from uihlm_evaluation.runs.runner import Bench, run
 from uihlm_evaluation.runs.samples import Sample
-from uihlm_evaluation.runs.saved import SavedRun
 from uihlm_proto.sampling import Sampling
 from uihlm_wireless.settings import LinkSettings, profile
 from uihlm_wireless.timing import TimingProfile

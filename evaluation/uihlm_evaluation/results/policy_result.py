@@ -15,9 +15,9 @@ from typing import Any
 
 from uihlm_evaluation.quality.answers import AnswerScore
 from uihlm_evaluation.quality.bootstrap import Interval, mean_interval
+from uihlm_evaluation.results.totals import Bill, MeasuredTotals, Totals
 from uihlm_evaluation.runs.rows import Row
 from uihlm_evaluation.runs.samples import Sample
-from uihlm_evaluation.runs.totals import Bill, MeasuredTotals, Totals
 from uihlm_proto.errors import InvalidRequestError
 
 LLM = "llm"

@@ -8,10 +8,10 @@ import pytest
 
 from uihlm_evaluation.prompts.datasets import Dataset, Example
 from uihlm_evaluation.quality.metrics import TextScore
+from uihlm_evaluation.results.outcome import ModelFacts, conclude
+from uihlm_evaluation.results.scores import read_scores
 from uihlm_evaluation.runs.configuration import RunConfig, Selection
-from uihlm_evaluation.runs.outcome import ModelFacts, conclude
 from uihlm_evaluation.runs.samples import Sample, Stop
-from uihlm_evaluation.runs.scores import read_scores
 from uihlm_wireless.energy import JouleProfile
 
 V = 100

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from uihlm_evaluation.runs.results import PolicyResult
+from uihlm_evaluation.results.policy_result import PolicyResult
 
 
 @dataclass(frozen=True, slots=True)

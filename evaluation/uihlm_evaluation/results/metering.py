@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from uihlm_evaluation.runs.outcome import publish
-from uihlm_evaluation.runs.results import PolicyResult, measured_fields
+from uihlm_evaluation.results.outcome import publish
+from uihlm_evaluation.results.policy_result import PolicyResult, measured_fields
+from uihlm_evaluation.results.saved import SavedRun
 from uihlm_evaluation.runs.runner import SAMPLES
 from uihlm_evaluation.runs.samples import Sample, SampleWriter
-from uihlm_evaluation.runs.saved import SavedRun
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_wireless.joules.counters import Measured
 from uihlm_wireless.joules.wall_file import read_wall_file

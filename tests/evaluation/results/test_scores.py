@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from uihlm_evaluation.quality.metrics import TextScore
+from uihlm_evaluation.results.scores import read_scores, write_scores
 from uihlm_evaluation.runs.samples import SampleFileError
-from uihlm_evaluation.runs.scores import read_scores, write_scores
 
 
 def answer(policy, prompt, failed=False):

@@ -3,8 +3,8 @@
 import pytest
 
 from saved_run import sample
+from uihlm_evaluation.results.totals import MeasuredTotals
 from uihlm_evaluation.runs.samples import Sample, Stop
-from uihlm_evaluation.runs.totals import MeasuredTotals
 
 
 def answer(prompt, device=None, basestation=None, machine=None, **changes):
