@@ -174,6 +174,5 @@ def test_the_bundled_model_serves_what_llama_cpp_serves():
         engine.close()
     distance = 0.5 * np.abs(rows[0] - rows[1]).sum(axis=1)
     # llama.cpp rounds activations to 8 bits for its integer products, Torch does not
-    # (tests/device/drafters/test_torch_bundled.py
-    # compares them on float32 weights).
+    # (tests/device/drafters/test_torch_bundled.py compares them on float32 weights).
     assert distance.mean() < 0.05 and distance.max() < 0.1
