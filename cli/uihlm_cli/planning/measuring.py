@@ -25,6 +25,9 @@ from uihlm_evaluation.runs.configuration import ClockMode, RunConfig, Selection
 from uihlm_proto.sampling import Sampling
 from uihlm_wireless.settings import profile as link_profile
 
+# Loads of the batch curve: a base station in this process keeps four caches (uihlm_basestation/engines).
+_LOCAL, _SERVED = (1, 2, 4), (1, 2, 4, 8, 16)
+
 # Prompts, where neither --limit nor --sample says otherwise.
 LIMIT = 12
 
@@ -72,6 +75,7 @@ def measured(profile: Profile, values: Values, folder: Path | None) -> Profile:
             device.tokenizer.vocabulary_size,
             selection.seed,
             isinstance(device.drafter_for(policy("hlm", PolicySettings())), TreeDrafter),
+            _LOCAL if values["server"] is None else _SERVED,
             lambda what: click.echo(f"measuring {what} …", err=True),
         )
         figures = measure(rig, _skipping(profile, folder), _where(values["server"]))

@@ -32,7 +32,6 @@ from uihlm_proto.randomness import session_key
 FloatArray = npt.NDArray[np.floating[Any]]
 
 TREES = (4, 8, 16)
-SESSIONS = (1, 2, 4, 8, 16)
 _BLOCK = 4
 # Shares of tokens that `u` may upload along its curve, about evenly spread.
 _THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
@@ -51,6 +50,7 @@ class Rig:
         vocabulary_size: V.
         seed: of the tokens.
         trees: whether the drafter grows trees.
+        sessions: loads of the batch curve, from 1 on; no more than the base station keeps caches for, or it runs prompts again.
         show: told what is measured next.
     """
 
@@ -61,6 +61,7 @@ class Rig:
     vocabulary_size: int
     seed: int
     trees: bool
+    sessions: Sequence[int]
     show: Callable[[str], None]
 
     def decoder_of(self, name: str, draft_length: int = 1, tree: int = 0) -> Decoder:
@@ -167,7 +168,7 @@ def _load(rig: Rig, singles: Sequence[Sequence[TokenRecord]]) -> tuple[LoadFigur
     longest = sorted(range(len(singles)), key=lambda index: -len(singles[index]))
     longest = [index for index in longest if 2 * len(singles[index]) >= len(singles[longest[0]])]
     rates = {}
-    for sessions in SESSIONS:
+    for sessions in rig.sessions:
         rig.show(f"{sessions} at once")
         chosen = [longest[number % len(longest)] for number in range(sessions)]
         rates[sessions] = _rate_tok_s([functools.partial(_stamps_s, rig, index) for index in chosen])
