@@ -51,7 +51,6 @@ UNRUN: list[tuple[Callable[[Command], bool], str]] = [
         lambda command: "--learn" in command.words,
         "needs a pair that rejects what is uncertain (test_calibrate_learn.py)",
     ),
-    (lambda command: "zeus" in command.words, "needs counters of joules"),
     (lambda command: "--measure" in command.words, "times real weights for minutes"),
     (lambda command: "--tls" in command.words or "--tls-ca" in command.words, "needs another machine's certificate"),
 ]
@@ -121,6 +120,7 @@ def bundled_pair() -> Iterator[str]:
     from uihlm_models.sources import resolve
 
     with pytest.MonkeyPatch.context() as patch:
+        install_zeus(patch, FakeMachine(gpus=(2.0,)))
         patch.setattr(serve_command, "serve", until_ready(serve_command.serve))
         with local_basestation(load_engine(resolve("bundled", Role.TARGET))) as address:
             yield str(address)
