@@ -12,8 +12,8 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import findings as report
+from benchmarks.clocks import clocks
 from benchmarks.findings import Finding, ratios
 from benchmarks.peers.alone import Alone
 from benchmarks.random_gguf import TINY_LLAMA, Shape, write
@@ -37,8 +38,9 @@ CONTEXT = 128
 _KEY = bytes(16)
 
 
-def measure(path: Path, threads: int, turns: int) -> dict[str, list[float]]:
-    """Return the seconds of each part of a token, turn by turn."""
+def measure(path: Path, threads: int, turns: int) -> dict[str, dict[str, list[float]]]:
+    """Return the seconds of each part of a token, turn by turn, by each clock."""
+    read_clocks = clocks(threads)
     drafters = Drafters(ModelSource(Kind.GGUF, path, path.stem), DrafterSettings(threads=threads))
     fused = drafters.for_policy(policy("slm", PolicySettings()))
     read = drafters.for_policy(policy("ui", PolicySettings()))
@@ -48,15 +50,16 @@ def measure(path: Path, threads: int, turns: int) -> dict[str, list[float]]:
     for drafter in (fused, read):
         drafter.forward(0, ids)
     uplink, sampling, row = codec("coupled", fused.vocabulary_size), Sampling(0.6), wants(Readout.HEADS)
-    took: dict[str, list[float]] = {}
+    took: dict[str, dict[str, list[float]]] = {clock: {} for clock in read_clocks}
 
     def draw(z: Logits) -> object:
         return uplink.draft(sampling.distribution(z), _KEY, CONTEXT)
 
     def timed(name: str, run: Callable[[], Any]) -> Any:
-        began_s = time.perf_counter()
+        began_s = {clock: now() for clock, now in read_clocks.items()}
         value = run()
-        took.setdefault(name, []).append(time.perf_counter() - began_s)
+        for clock, now in read_clocks.items():
+            took[clock].setdefault(name, []).append(now() - began_s[clock])
         return value
 
     for turn in range(turns + 1):
@@ -69,7 +72,7 @@ def measure(path: Path, threads: int, turns: int) -> dict[str, list[float]]:
         timed("u", partial(expected, record.logits, token))
         timed("importance", partial(importance, record.attention, 1.0))
     print(file=sys.stderr)
-    return {name: own[1:] for name, own in took.items()}
+    return {clock: {name: times[1:] for name, times in own.items()} for clock, own in took.items()}
 
 
 def found(took: dict[str, list[float]], shape: Shape) -> list[Finding]:
@@ -101,10 +104,15 @@ def main() -> None:
         print(f"writing {TINY_LLAMA.name} weights …", file=sys.stderr)
         write(path, TINY_LLAMA)
         took = measure(path, options.threads, 10 if options.quick else options.turns)
-    findings = found(took, TINY_LLAMA)
+    findings: list[Finding] = []
+    for clock, own in took.items():
+        findings += [
+            one if clock == "wall" else replace(one, what=f"{clock}: {one.what}") for one in found(own, TINY_LLAMA)
+        ]
     print(report.table(findings))
+    ms = {clock: {name: 1e3 * float(np.median(times)) for name, times in own.items()} for clock, own in took.items()}
     if options.json:
-        report.write(options.json, findings, {"ms": {name: 1e3 * float(np.median(own)) for name, own in took.items()}})
+        report.write(options.json, findings, {"ms": ms})
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ as long as the others (stop tokens end none), its prefill counted in:
     unary          a baseline of ours in the manner of a published replication, as described and with caches kept
 
 Ratios of tokens a second, prompt by prompt, medians. Blocks are held against what they could gain at the most
-(benchmarks/peers/bound.py), with acceptance, drafter cost and batch gain of this very run.
+(benchmarks/peers/bound.py), with acceptance, drafter cost and batch gain of this very run. With --threads 1 seconds of the
+processor are told too: other work on the machine does not stretch them.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from benchmarks import findings as report
+from benchmarks.clocks import clocks
 from benchmarks.findings import Finding, ratios
 from benchmarks.peers.alone import Alone, forward_times
 from benchmarks.peers.assisted import Assisted, loaded
@@ -57,9 +58,6 @@ class Measured:
     times_s: Mapping[tuple[str, int], float]
 
 
-# By the processor's clock, other work on the machine stretches nothing; both ends of a peer share this process, so with one
-# thread a model its ratios are what a quiet machine's wall would show.
-CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 Blocks = Mapping[tuple[str, int], Ours]
 
 
@@ -72,10 +70,11 @@ def _slow(name: str) -> bool:
 
 
 def measure(options: argparse.Namespace) -> tuple[dict[str, Measured], Blocks]:
-    """Let every peer write every prompt, in turn; return what each of CLOCKS says, and the peers that sent blocks."""
+    """Let every peer write every prompt, in turn; return what each clock says, and the peers that sent blocks."""
     keep_large_blocks()
     slm, llm = resolve("bundled", Role.DRAFTER), resolve("bundled", Role.TARGET)
     threads = options.threads
+    read = clocks(threads)
     drafters = Drafters(slm, DrafterSettings(threads=threads))
     first_turn = ChatFormat(drafters.tokenizer).first_turn
     prompts = [first_turn(example.user_turn) for example in load(options.data).examples[: options.prompts]]
@@ -111,7 +110,7 @@ def measure(options: argparse.Namespace) -> tuple[dict[str, Measured], Blocks]:
                 "transformers, assisted, 2 drafts": Assisted(large, small, drafts=2),
                 "transformers, assisted, 4 drafts": Assisted(large, small, drafts=4),
             }
-        rates: dict[str, dict[str, list[float]]] = {clock: {name: [] for name in peers} for clock in CLOCKS}
+        rates: dict[str, dict[str, list[float]]] = {clock: {name: [] for name in peers} for clock in read}
         for name, peer in peers.items():
             if not _slow(name):
                 peer.write(prompts[0], 8, 0)
@@ -121,17 +120,17 @@ def measure(options: argparse.Namespace) -> tuple[dict[str, Measured], Blocks]:
                 if _slow(name) and number >= options.slow_prompts:
                     continue
                 tokens = options.slow_tokens if _slow(name) else options.tokens
-                began_s = {clock: now() for clock, now in CLOCKS.items()}
+                began_s = {clock: now() for clock, now in read.items()}
                 written = peer.write(prompt, tokens, number)
-                for clock, now in CLOCKS.items():
+                for clock, now in read.items():
                     rates[clock][name].append(written / (now() - began_s[clock]))
                 if written != tokens:
                     raise RuntimeError(f"{name} wrote {written} of {tokens} tokens: its figure would not compare")
         print(file=sys.stderr)
         counts = {"llm": [1, *(length + 1 for length in LENGTHS)], "slm": [1]}
         bare = {"llm": alone, "slm": drafting}
-        times_s = {clock: forward_times(bare, prompts[0], counts, options.turns, now) for clock, now in CLOCKS.items()}
-    return {clock: Measured(rates[clock], times_s[clock]) for clock in CLOCKS}, blocks
+        times_s = {clock: forward_times(bare, prompts[0], counts, options.turns, now) for clock, now in read.items()}
+    return {clock: Measured(rates[clock], times_s[clock]) for clock in read}, blocks
 
 
 def found(rates: Mapping[str, Sequence[float]]) -> list[Finding]:
