@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from uihlm_cli.options.meters import OpenMeter
 from uihlm_device.turn import Turn
-from uihlm_evaluation.results.metering import MeterKind, opened_files, read_window
+from uihlm_evaluation.runs.meters import MeterKind, opened_files, read_window
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_wireless.energy import JouleProfile
 from uihlm_wireless.joules.counters import Measured

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from uihlm_cli.options.flags import F, Values, group, one_of, option
-from uihlm_evaluation.results.metering import MeterFacts, MeterFiles, MeterKind
+from uihlm_evaluation.runs.meters import MeterFacts, MeterFiles, MeterKind
 from uihlm_proto.addresses import target_is_loopback
 from uihlm_wireless.joules.counters import EnergyCounters, WindowMeter
 from uihlm_wireless.joules.wall_file import WallFileError, check_columns

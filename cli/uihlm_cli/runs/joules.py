@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,9 +12,11 @@ from uihlm_cli.errors import reported
 from uihlm_cli.options.flags import FOLDER, format_option
 from uihlm_cli.options.groups import config_option
 from uihlm_cli.options.meters import OpenMeter, meter_files_options
-from uihlm_evaluation.results.metering import MeterFiles, MeterKind, lay_over, resolution
-from uihlm_evaluation.results.policy_result import PolicyResult
+from uihlm_evaluation.runs.meters import MeterFiles, MeterKind
 from uihlm_proto.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from uihlm_evaluation.results.policy_result import PolicyResult
 
 
 @click.command("joules")
@@ -38,6 +40,7 @@ def command(run: Path, **values: Any) -> None:
     """
     from rich.console import Console
 
+    from uihlm_evaluation.results.metering import lay_over, resolution
     from uihlm_evaluation.results.saved import SavedRun
     from uihlm_evaluation.results.table import TableFormat, render
 
@@ -59,6 +62,7 @@ def measured_by_wall(
     """Return the results of a run that has just ended, with a wall meter's joules in them, or why they are not."""
     if meter is None or meter.facts.kind != MeterKind.CSV.value:
         return results, None
+    from uihlm_evaluation.results.metering import lay_over, resolution
     from uihlm_evaluation.results.saved import SavedRun
 
     try:

@@ -30,8 +30,8 @@ from uihlm_cli.options.settings import run_config
 from uihlm_cli.runs.frame import check_resume, chosen_prompts, kept_when_cut_off, output_folder, selection_of
 from uihlm_device.rules.policies import names
 from uihlm_evaluation.prompts.datasets import Dataset
-from uihlm_evaluation.results.metering import MeterKind
 from uihlm_evaluation.runs.configuration import ClockMode, RunConfig, Selection
+from uihlm_evaluation.runs.meters import MeterKind
 from uihlm_evaluation.sweeps.grid import KNOBS, grid
 
 if TYPE_CHECKING:

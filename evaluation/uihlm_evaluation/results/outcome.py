@@ -60,7 +60,7 @@ def conclude(
         vocabulary_size: V.
         samples: of every policy, in any order.
         metrics: text scores; None leaves them null.
-        meter: what measured joules come from, as plain values (uihlm_evaluation/results/metering.py); None without a meter.
+        meter: what measured joules come from, as plain values (uihlm_evaluation/runs/meters.py); None without a meter.
     """
     by_row = {row: [sample for sample in samples if sample.policy == row.label] for row in config.rows}
     hlm = next((Totals.of(own) for row, own in by_row.items() if row.policy == HLM), None)

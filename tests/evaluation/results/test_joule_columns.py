@@ -9,8 +9,8 @@ from saved_run import write_run
 from uihlm_evaluation.report.facts import facts
 from uihlm_evaluation.report.folder import RunFolder
 from uihlm_evaluation.report.rows_table import table as page_table
-from uihlm_evaluation.results.metering import MeterFacts
 from uihlm_evaluation.results.table import TableFormat, csv_text, markdown, render
+from uihlm_evaluation.runs.meters import MeterFacts
 
 BOTH = {"measured_device_j": 12.0, "measured_basestation_j": 30.0}
 ENDS = {
