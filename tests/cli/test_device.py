@@ -69,7 +69,7 @@ def test_option_has_a_help_text_and_its_environment_variable(program, name, opti
 
 
 NO_DEFAULT = (
-    *("config", "server", "sample", "profile", "risk", "learned", "trace"),
+    *("config", "server", "sample", "profile", "risk", "learned", "trace", "link_trace"),
     *("tls_ca", "tls_cert", "tls_key", "tls_client_ca", "server_application"),
     *("api_tls_cert", "api_tls_key", "api_tls_client_ca"),
 )
