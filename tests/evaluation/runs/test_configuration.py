@@ -21,7 +21,11 @@ from uihlm_wireless.settings import profile
 from uihlm_wireless.trace_file import LinkTrace
 
 # Settings that are absent by default and take no number.
-GIVEN = {"learned": LearnedFile("learned.npz", "0" * 64), "outage": Outage(OnOutage.LOCAL, 3.0), "trace": LinkTrace("t.csv", "0" * 64)}
+GIVEN = {
+    "learned": LearnedFile("learned.npz", "0" * 64),
+    "outage": Outage(OnOutage.LOCAL, 3.0),
+    "trace": LinkTrace("t.csv", "0" * 64),
+}
 # A budget of risk is set, so that it may be held.
 BASE = RunConfig(link=profile("nr"), decode=dataclasses.replace(RunConfig().decode, risk=0.2))
 
