@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from benchmarks.clocks import CLOCKS
 from benchmarks.peers.peer import TEMPERATURE
 from uihlm_basestation.engines.engine import Engine
 from uihlm_basestation.local import local_basestation
@@ -51,7 +52,12 @@ def opened(engine: Engine) -> Iterator[Stream]:
 
 @dataclass(slots=True)
 class Judged:
-    """Drafts that were judged, and rounds."""
+    """Drafts that were judged, rounds, and what came after the first round of each answer, so without the prefill.
+
+    Attributes:
+        later_tokens: tokens of those rounds.
+        later_s: seconds of them, by clock.
+    """
 
     accepted: int = 0
     rejected: int = 0
@@ -59,6 +65,8 @@ class Judged:
     tokens: int = 0
     forward_s: float = 0.0
     draft_s: float = 0.0
+    later_tokens: int = 0
+    later_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(CLOCKS, 0.0))
 
     def add(self, records: Sequence[TokenRecord]) -> None:
         """Count an answer."""
@@ -104,7 +112,13 @@ class Ours:
         )
         conversation = Conversation(session_key(seed, 0))
         conversation.extend(list(prompt))
-        records = list(decoder.answer(conversation))
+        answer = decoder.answer(conversation)
+        records = [next(answer)]
+        began_s = {clock: now() for clock, now in CLOCKS.items()}
+        records += answer
+        for clock, now in CLOCKS.items():
+            self.judged.later_s[clock] += now() - began_s[clock]
+        self.judged.later_tokens += sum(record.round != records[0].round for record in records)
         conversation.end_session()
         self.judged.add(records)
         return len(records)

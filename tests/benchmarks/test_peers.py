@@ -65,6 +65,9 @@ def test_ours_writes_through_the_stream(pair, name, codec, length):
         ours = Ours(stream, drafter, name, codec, length)
         assert ours.write(PROMPT, 7, 0) == 7
         assert ours.judged.tokens == 7
+        # What came with the first round, so with the prefill, is left out; all of `llm` is one round.
+        assert ours.judged.later_tokens == 0 if name == "llm" else 7 - length - 1 <= ours.judged.later_tokens < 7
+        assert min(ours.judged.later_s.values()) > 0.0
     engine.close()
 
 
