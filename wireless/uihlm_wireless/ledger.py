@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from uihlm_proto.errors import ProtocolError
 
-
 # Latenesses kept while nobody asks for them.
 _LATEST = 4096
 
