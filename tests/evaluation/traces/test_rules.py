@@ -82,9 +82,12 @@ def test_learned_says_what_it_lacks():
         scores("learned")
 
 
-# The rule that docs/add-a-rule.md tells its reader to write, and the policy that it becomes.
-PAGE = Path(__file__).parents[3] / "docs" / "add-a-rule.md"
-RULE, POLICY = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+# The rule that docs/add-a-rule.md tells its reader to write, and the policy that it becomes in docs/add-a-policy.md.
+DOCS = Path(__file__).parents[3] / "docs"
+RULE, POLICY = (
+    re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)[0]
+    for page in ("add-a-rule.md", "add-a-policy.md")
+)
 
 
 def expected_margin():
