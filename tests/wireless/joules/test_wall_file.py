@@ -23,7 +23,7 @@ def wall(tmp_path):
         ("timestamp,joules\n10,5\n11,5\n", Quantity.JOULES, [10.0, 11.0], [5.0, 5.0]),
         ("time,watt_hours\n0,1\n1,1.5\n", Quantity.JOULES, [0.0, 1.0], [3600.0, 5400.0]),
         # Other columns, another order, spaces, blank lines, Windows line ends, a byte-order mark, capitals.
-        ("\ufeffvolts, Watts ,Time\r\n230,5,10\r\n\r\n231,6,11\r\n", Quantity.WATTS, [10.0, 11.0], [5.0, 6.0]),
+        ("\ufeffTime,volts, Watts \r\n10,230,5\r\n\r\n11,231,6\r\n", Quantity.WATTS, [10.0, 11.0], [5.0, 6.0]),
         ('time,watts,note\n10,5,"a, b"\n11,6,\n', Quantity.WATTS, [10.0, 11.0], [5.0, 6.0]),
         ("time,power_w\n1970-01-01T00:00:10Z,5\n1970-01-01T02:00:11.5+02:00,6\n", Quantity.WATTS, [10.0, 11.5], [5, 6]),
     ],
