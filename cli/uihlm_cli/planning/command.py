@@ -13,7 +13,7 @@ from uihlm_cli.options.flags import OUTPUT_FOLDER, Values, format_option, one_of
 from uihlm_cli.options.groups import config_option, energy_options, link_options, model_options, selection_group
 from uihlm_cli.options.settings import link_settings
 from uihlm_cli.options.types import codec_name
-from uihlm_evaluation.calibration.profile import Profile, load_profile
+from uihlm_evaluation.calibration.profile import Profile, ProfileError, load_profile
 from uihlm_evaluation.planning.bundled import bundled_profile, figures_of
 from uihlm_evaluation.planning.equations import Conditions, Model
 from uihlm_evaluation.planning.figures import PlanFigures
@@ -79,9 +79,7 @@ def command(**values: Any) -> None:
     with reported():
         _check(values)
         path: Path | None = values["profile"]
-        profile = bundled_profile() if path is None else load_profile(path)
-        if values["measure"]:
-            profile = _measured(profile, path, values)
+        profile = _profile(path, values)
         figures = _figures(figures_of(profile), values)
         if path is None and not values["measure"]:
             click.echo(f"note: figures of the bundled pair, measured {figures.measured}", err=True)
@@ -102,6 +100,18 @@ def _check(values: Values) -> None:
         raise click.UsageError("--position-time-s goes with --forward-time-s: give both")
     if values["map"] is not None and values["map"].suffix not in _MAP_FORMS:
         raise click.BadParameter(f"must end in .svg or .png, got {values['map'].name}", param_hint="--map")
+
+
+def _profile(path: Path | None, values: Values) -> Profile:
+    """Return the profile to plan by; click.BadParameter for one that is none, or lacks the figures."""
+    try:
+        profile = bundled_profile() if path is None else load_profile(path)
+        if values["measure"]:
+            return _measured(profile, path, values)
+        figures_of(profile)
+    except ProfileError as error:
+        raise click.BadParameter(str(error), param_hint="--profile") from error
+    return profile
 
 
 def _measured(profile: Profile, path: Path | None, values: Values) -> Profile:

@@ -131,7 +131,7 @@ def test_profile_keeps_the_figures_and_one_without_them_says_what_to_do():
 def test_shipped_figures_say_when_they_were_measured():
     figures = figures_of(bundled_profile())
     assert figures.measured.startswith("2026-") and figures.tokens >= 500
-    assert [tree.nodes for tree in figures.trees] == [4, 8, 16] and len(figures.skipping) > 10
+    assert {4, 8} <= {tree.nodes for tree in figures.trees} and len(figures.skipping) > 10
 
 
 def test_skipping_curve_is_monotone_and_ends_where_it_must():
