@@ -94,6 +94,8 @@ class Unary:
     def write(self, prompt: Sequence[int], tokens: int, seed: int) -> int:
         """Write an answer; see `Peer`."""
         self._random = np.random.default_rng(seed)
+        # Every answer prefills its own prompt, as every other peer's does.
+        self._slm.held = self._llm.held = []
         ids = list(prompt)
         for _ in range(tokens):
             x = self._slm.after(ids)

@@ -45,6 +45,13 @@ def test_unary_writes_a_token_an_rpc(pair, keeps_caches):
     with Unary(*pair, 1, keeps_caches) as unary:
         assert unary.write(PROMPT, 6, 0) == 6
         assert unary.judged == 6
+        # The next answer starts from nothing again.
+        ran = []
+        decode, unary._slm.runtime.decode = (
+            unary._slm.runtime.decode,
+            lambda ids, *rest: (ran.append(len(ids)), decode(ids, *rest)),
+        )
+        assert unary.write(PROMPT, 1, 1) == 1 and ran[0] == len(PROMPT)
     # What is in the text must reach the server as the ids that were sent.
     assert SHAPE.vocabulary > ENTRIES
 
