@@ -147,7 +147,7 @@ def _draw(axes: Axes, panel: Panel) -> None:
     rtts_ms = [1e3 * rtt_s for rtt_s in RTTS_S]
     colors = ListedColormap(list(_COLORS.values()))
     norm = BoundaryNorm([at - 0.5 for at in range(len(_FAMILIES) + 1)], len(_FAMILIES))
-    axes.pcolormesh(rtts_ms, RATES_BIT_S, panel.families, cmap=colors, norm=norm, shading="nearest", rasterized=False)
+    axes.pcolormesh(rtts_ms, RATES_BIT_S, panel.families, cmap=colors, norm=norm, shading="nearest", rasterized=True)
     axes.set_yscale("log")
     axes.grid(visible=False)
     # Each way is named once, in the middle of the cells that are its own.

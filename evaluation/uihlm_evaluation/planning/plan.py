@@ -60,7 +60,9 @@ class Plan:
             return None if alone else "no base station"
         if alone:
             return "in an outage alone"
-        if prediction.risk is not None and prediction.risk > self.risk:
+        # A risk that was measured as nothing is not none: without a cap above 0 only what skips nothing is left.
+        skips = prediction.way.family is Family.SKIPPING
+        if skips and (self.risk == 0.0 or (prediction.risk or 0.0) > self.risk):
             return f"risk above {self.risk:g}"
         return None
 

@@ -64,6 +64,8 @@ def test_skipping_counts_only_within_the_cap_and_the_device_alone_only_in_an_out
     assert lossless.refusal(u) == "risk above 0" and lossless.refusal(lossless.predictions[0]) == "in an outage alone"
     allowed = plan(MODEL, NEAR, Objective.FORWARDS, risk=0.3)
     assert allowed.best.way == Way("u", theta_u=0.8) and allowed.best.risk == 0.25
+    seldom = MODEL.of(replace(FIGURES, skipping=(SkipFigures(0.01, 0.1, 0.0),)))
+    assert plan(seldom, NEAR, Objective.FORWARDS).best.way == Way("hlm", tree=8), "seen to risk nothing is not lossless"
     cut_off = plan(MODEL, NEAR, outage=True)
     assert cut_off.best.way == SLM and "nobody checks" in cut_off.reason
 
@@ -131,7 +133,7 @@ def test_profile_keeps_the_figures_and_one_without_them_says_what_to_do():
 def test_shipped_figures_say_when_they_were_measured():
     figures = figures_of(bundled_profile())
     assert figures.measured.startswith("2026-") and figures.tokens >= 500
-    assert {4, 8} <= {tree.nodes for tree in figures.trees} and len(figures.skipping) > 10
+    assert [tree.nodes for tree in figures.trees] == [4, 8, 16] and len(figures.skipping) > 10
 
 
 def test_skipping_curve_is_monotone_and_ends_where_it_must():
