@@ -86,9 +86,9 @@ def test_an_answer_is_what_eval_writes(weights, monkeypatch, tmp_path):
 
 
 def test_settings_of_a_request_are_those_of_the_flags(weights, monkeypatch):
-    said = chatted(PROMPT, "--seed", "3", "--max-tokens", "9", "--temperature", "0.2", "--top-p", "0.7", "--top-k", "5")
+    said = chatted(PROMPT, "--seed", "3", "--max-tokens", "9", "--temperature", "1.5", "--top-p", "0.9", "--top-k", "3")
     with served(monkeypatch) as endpoint:
-        reply = ask(endpoint.url, max_tokens=9, temperature=0.2, top_p=0.7, extra_body={"top_k": 5})
+        reply = ask(endpoint.url, max_tokens=9, temperature=1.5, top_p=0.9, extra_body={"top_k": 3})
     assert text_of(reply).removesuffix("\n") == said
 
 
@@ -141,6 +141,15 @@ def test_a_later_turn_reuses_the_drafters_cache_and_says_the_same_without(weight
     assert text_of(warm) == text_of(cold)
     assert cold.usage.uihlm["reused_tokens"] == 0
     assert warm.usage.uihlm["reused_tokens"] > len(PROMPT)
+
+
+def test_another_prompt_is_drafted_on_its_own_ids(weights, monkeypatch):
+    knobs = ["--policy", "slm", "--parallel", "1"]
+    with served(monkeypatch, *knobs) as endpoint:
+        fresh = text_of(ask(endpoint.url, "Name a mountain or a hill"))
+    with served(monkeypatch, *knobs) as endpoint:
+        ask(endpoint.url, "Name a river or a lake, please")
+        assert text_of(ask(endpoint.url, "Name a mountain or a hill")) == fresh
 
 
 def test_scores_are_the_llms_own_log_probabilities(weights, monkeypatch):
