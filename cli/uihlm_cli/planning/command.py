@@ -54,12 +54,17 @@ _MAP_FORMS = (".svg", ".png")
 @option(
     "--map",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Draw the best way over round trip × rate × load × the LLM's time into this file, .svg or .png.",
+    help="Draw the best way over round trip × rate × load × the LLM's time into this file, .svg or .png.  "
+    "[default: none is drawn]",
 )
 @option("--measure", is_flag=True, help="Measure the figures on this pair and machine first, into --output.")
 @selection_group("12, or as many as --sample draws; of --measure")
 @model_options
-@option("--output", type=OUTPUT_FOLDER, help="With --measure: folder of the profile that holds them.")
+@option(
+    "--output",
+    type=OUTPUT_FOLDER,
+    help="With --measure: folder of the profile that holds them.  [default: none; must be given]",
+)
 @format_option
 def command(**values: Any) -> None:
     """Say which way of asking pays on a link, and what each would come to.
