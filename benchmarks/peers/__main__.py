@@ -114,6 +114,9 @@ def measure(options: argparse.Namespace) -> tuple[dict[str, Measured], Blocks]:
         for name, peer in peers.items():
             if not _slow(name):
                 peer.write(prompts[0], 8, 0)
+        counts = {"llm": [1, *(length + 1 for length in LENGTHS)], "slm": [1]}
+        bare = {"llm": alone, "slm": drafting}
+        times_s: dict[str, dict[tuple[str, int], list[float]]] = {clock: {} for clock in read}
         for number, prompt in enumerate(prompts):
             print(f"prompt {number + 1} of {len(prompts)}", end="\r", file=sys.stderr, flush=True)
             for name, peer in peers.items():
@@ -126,11 +129,14 @@ def measure(options: argparse.Namespace) -> tuple[dict[str, Measured], Blocks]:
                     rates[clock][name].append(written / (now() - began_s[clock]))
                 if written != tokens:
                     raise RuntimeError(f"{name} wrote {written} of {tokens} tokens: its figure would not compare")
+            # Beside the answers, not after them: the machine's speed moves.
+            for clock, now in read.items():
+                own = forward_times(bare, prompt, counts, max(2, options.turns // len(prompts)), now)
+                for key, value in own.items():
+                    times_s[clock].setdefault(key, []).append(value)
         print(file=sys.stderr)
-        counts = {"llm": [1, *(length + 1 for length in LENGTHS)], "slm": [1]}
-        bare = {"llm": alone, "slm": drafting}
-        times_s = {clock: forward_times(bare, prompts[0], counts, options.turns, now) for clock, now in read.items()}
-    return {clock: Measured(rates[clock], times_s[clock]) for clock in read}, blocks
+    medians = {clock: {key: float(np.median(values)) for key, values in own.items()} for clock, own in times_s.items()}
+    return {clock: Measured(rates[clock], medians[clock]) for clock in read}, blocks
 
 
 def found(rates: Mapping[str, Sequence[float]]) -> list[Finding]:
