@@ -61,7 +61,11 @@ def drawing() -> str:
         text(475, 34, "the air", "faint", "middle"),
         box(LEFT, 52, ["1  Draft", "logits z → x (T_s, top-k, top-p)", "quantise x → x̂, then draw d ~ x̂"]),
         arrow([(middle, 123), (middle, 143)]),
-        box(LEFT, 145, ["2  Look at it", "u: would another draw differ from d?", "run d; its attention row: what weighs?"]),
+        box(
+            LEFT,
+            145,
+            ["2  Look at it", "u: would another draw differ from d?", "run d; its attention row: what weighs?"],
+        ),
         arrow([(middle, 216), (middle, 236)]),
         box(LEFT, 238, ["3  Decide δ (policy ui)", "u > θ_u, and at least k weights", "above θ_imp = max A − γ·std A"]),
         # No: to the next draft, without a word.

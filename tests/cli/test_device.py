@@ -71,7 +71,7 @@ def test_option_has_a_help_text_and_its_environment_variable(program, name, opti
 NO_DEFAULT = (
     *("config", "server", "sample", "profile", "risk", "learned", "trace", "link_trace"),
     *("tls_ca", "tls_cert", "tls_key", "tls_client_ca", "server_application"),
-    *("api_tls_cert", "api_tls_key", "api_tls_client_ca"),
+    *("api_tls_cert", "api_tls_key", "api_tls_client_ca", "meter_device", "meter_basestation"),
 )
 
 

@@ -109,7 +109,7 @@ def profile_of(
 def document(findings: Findings, profile: Profile, trace: Trace, failed: Sequence[tuple[int, str]]) -> dict[str, Any]:
     """Return the object of `calibration.json`."""
     return {
-        "profile": dataclasses.asdict(profile),
+        "profile": profile.contents(),
         "law": dataclasses.asdict(findings.law),
         "thresholds": [dataclasses.asdict(outcome) for outcome in findings.thresholds],
         "layer": {**dataclasses.asdict(findings.layer), "reason": findings.layer.reason()},

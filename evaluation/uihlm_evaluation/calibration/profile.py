@@ -104,13 +104,17 @@ class Profile:
         """SHA-256 of the profile's content, by which a run's settings name it."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
-    def to_json(self) -> str:
-        """Return the text of `profile.json`."""
+    def contents(self) -> dict[str, Any]:
+        """Return what `profile.json` holds."""
         values = dataclasses.asdict(self)
         if self.plan is None:
             # A profile without them keeps the digest it had before there were any.
             del values["plan"]
-        return json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        return values
+
+    def to_json(self) -> str:
+        """Return the text of `profile.json`."""
+        return json.dumps(self.contents(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Self:
