@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.uplink.bench import Bench, Ran, Variant
+from uihlm_evaluation.calibration.plan_figures import PlanFigures, SkipFigures
 from uihlm_evaluation.calibration.profile import load_profile
 from uihlm_evaluation.planning.bundled import bundled_profile, figures_of
 from uihlm_evaluation.planning.equations import Conditions, Model, Prediction, loaded
-from uihlm_evaluation.planning.figures import PlanFigures, SkipFigures
 from uihlm_evaluation.planning.map import at_rate
 from uihlm_evaluation.planning.plan import Objective, Plan, cost
 from uihlm_evaluation.planning.sizes import Sizes

@@ -13,10 +13,10 @@ from uihlm_cli.options.flags import OUTPUT_FOLDER, Values, format_option, one_of
 from uihlm_cli.options.groups import config_option, energy_options, link_options, model_options, selection_group
 from uihlm_cli.options.settings import link_settings
 from uihlm_cli.options.types import codec_name
+from uihlm_evaluation.calibration.plan_figures import PlanFigures
 from uihlm_evaluation.calibration.profile import Profile, ProfileError, load_profile
 from uihlm_evaluation.planning.bundled import bundled_profile, figures_of
 from uihlm_evaluation.planning.equations import Conditions, Model
-from uihlm_evaluation.planning.figures import PlanFigures
 from uihlm_evaluation.planning.plan import Objective, plan
 from uihlm_evaluation.planning.sizes import Sizes
 from uihlm_evaluation.runs.configuration import ClockMode

@@ -17,9 +17,9 @@ from uihlm_cli.options.weights import llm_dtype
 from uihlm_cli.runs.frame import chosen_prompts
 from uihlm_device.decode_settings import DecodeSettings
 from uihlm_device.rules.policies import PolicySettings, policy
+from uihlm_evaluation.calibration.plan_figures import SkipFigures
 from uihlm_evaluation.calibration.profile import Profile
 from uihlm_evaluation.calibration.trace import load_trace
-from uihlm_evaluation.planning.figures import SkipFigures
 from uihlm_evaluation.planning.measuring import Rig, measure, skipping_curve
 from uihlm_evaluation.runs.configuration import ClockMode, RunConfig, Selection
 from uihlm_proto.sampling import Sampling

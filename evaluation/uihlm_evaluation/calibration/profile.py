@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from uihlm_evaluation.planning.figures import PlanFigures
+from uihlm_evaluation.calibration.plan_figures import PlanFigures
 from uihlm_evaluation.quality.bootstrap import Interval
 from uihlm_evaluation.runs.configuration import RunConfig
 from uihlm_proto.errors import InvalidRequestError

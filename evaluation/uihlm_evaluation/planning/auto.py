@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from uihlm_evaluation.calibration.plan_figures import PlanFigures, TreeFigures
 from uihlm_evaluation.planning.equations import Conditions, Model, Prediction
-from uihlm_evaluation.planning.figures import PlanFigures, TreeFigures
 from uihlm_evaluation.planning.plan import Objective, Plan, cost, plan
 from uihlm_evaluation.planning.sizes import Sizes
 from uihlm_evaluation.planning.ways import LLM, SLM, Family, Way

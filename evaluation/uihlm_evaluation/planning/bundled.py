@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from importlib.resources import files
 
+from uihlm_evaluation.calibration.plan_figures import PlanFigures
 from uihlm_evaluation.calibration.profile import Profile, ProfileError
-from uihlm_evaluation.planning.figures import PlanFigures
 
 
 def bundled_profile() -> Profile:

@@ -19,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from uihlm_device.draft_length import expected_tokens
-from uihlm_evaluation.planning.figures import PlanFigures
+from uihlm_evaluation.calibration.plan_figures import PlanFigures
 from uihlm_evaluation.planning.flights import FlightTimes, stretch
 from uihlm_evaluation.planning.sizes import Sizes
 from uihlm_evaluation.planning.ways import Family, Way

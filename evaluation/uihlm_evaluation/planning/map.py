@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from uihlm_evaluation.calibration.plan_figures import PlanFigures, scaled
 from uihlm_evaluation.planning.equations import Conditions, Model
-from uihlm_evaluation.planning.figures import PlanFigures, scaled
 from uihlm_evaluation.planning.plan import Objective, plan
 from uihlm_evaluation.planning.ways import Family
 from uihlm_evaluation.report.figures.style import footnote, new_figure, saved, styled

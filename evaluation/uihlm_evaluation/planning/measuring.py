@@ -25,7 +25,7 @@ from uihlm_device.decode_settings import DecodeSettings
 from uihlm_device.decoder import Decoder
 from uihlm_device.rules.policies import PolicySettings
 from uihlm_device.tokens import TokenRecord
-from uihlm_evaluation.planning.figures import LoadFigures, PlanFigures, SkipFigures, TreeFigures
+from uihlm_evaluation.calibration.plan_figures import LoadFigures, PlanFigures, SkipFigures, TreeFigures
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_proto.randomness import session_key
 

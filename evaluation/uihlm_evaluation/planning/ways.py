@@ -6,7 +6,7 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from uihlm_evaluation.planning.figures import PlanFigures, SkipFigures
+from uihlm_evaluation.calibration.plan_figures import PlanFigures, SkipFigures
 
 LENGTHS = (2, 3, 4, 6, 8)
 WINDOWS = (2, 4, 8)

@@ -21,10 +21,10 @@ from uihlm_cli.device import main
 from uihlm_device.conversation import Conversation
 from uihlm_device.decode_settings import DecodeSettings
 from uihlm_device.outages.outage import OnOutage, Outage
+from uihlm_evaluation.calibration.plan_figures import PlanFigures, TreeFigures
 from uihlm_evaluation.calibration.profile import Profile
 from uihlm_evaluation.planning.bundled import bundled_profile
 from uihlm_evaluation.planning.equations import Conditions, Model
-from uihlm_evaluation.planning.figures import PlanFigures, TreeFigures
 from uihlm_evaluation.planning.plan import Objective
 from uihlm_evaluation.planning.sizes import Sizes
 from uihlm_evaluation.planning.ways import LLM, SLM, Way

@@ -12,8 +12,8 @@ from fakes import contextual
 from uihlm_cli.assembly import opened_device
 from uihlm_device.conversation import Conversation
 from uihlm_device.decode_settings import DecodeSettings
+from uihlm_evaluation.calibration.plan_figures import LoadFigures, PlanFigures, SkipFigures, TreeFigures
 from uihlm_evaluation.planning.equations import Conditions, Model, loaded
-from uihlm_evaluation.planning.figures import LoadFigures, PlanFigures, SkipFigures, TreeFigures
 from uihlm_evaluation.planning.sizes import Sizes
 from uihlm_evaluation.planning.ways import LLM, SLM, Way
 from uihlm_evaluation.runs.configuration import RunConfig

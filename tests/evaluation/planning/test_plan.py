@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from uihlm_evaluation.calibration.plan_figures import LoadFigures, PlanFigures, SkipFigures, TreeFigures, scaled
 from uihlm_evaluation.calibration.profile import Profile, ProfileError
 from uihlm_evaluation.planning.auto import Auto, Seen, Wish
 from uihlm_evaluation.planning.bundled import bundled_profile, figures_of
 from uihlm_evaluation.planning.equations import Conditions, Model
-from uihlm_evaluation.planning.figures import LoadFigures, PlanFigures, SkipFigures, TreeFigures, scaled
 from uihlm_evaluation.planning.map import RATES_BIT_S, RTTS_S, at_rate, draw_map, panels
 from uihlm_evaluation.planning.measuring import skipping_curve
 from uihlm_evaluation.planning.plan import Objective, plan
