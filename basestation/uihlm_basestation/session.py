@@ -19,11 +19,12 @@ from uihlm_basestation.audits import check_kind, skipped_risk
 from uihlm_basestation.batcher import Batcher
 from uihlm_basestation.engines.engine import Engine, Work
 from uihlm_basestation.engines.trees import ROOT, check_parents, check_siblings, depths
+from uihlm_basestation.fit import check_ends, check_ids
 from uihlm_basestation.parts import Forwarded
 from uihlm_basestation.verification import draw_alone, earns_bonus, prepare, verify_chain, verify_tree
 from uihlm_proto.codecs import Codec, Judge, codec
-from uihlm_proto.errors import InvalidRequestError, MismatchError, ProtocolError
-from uihlm_proto.limits import MAX_DRAFTS, PROTOCOL_VERSION
+from uihlm_proto.errors import InvalidRequestError, ProtocolError
+from uihlm_proto.limits import MAX_DRAFTS
 from uihlm_proto.randomness import KEY_BYTES, Draws
 from uihlm_proto.sampling import Sampling
 from uihlm_proto.v1 import verification_pb2 as pb
@@ -74,13 +75,13 @@ class Session:
         """
         if self.state is not State.NEW:
             raise ProtocolError("the session is already open: Open is the first message, once")
-        self._check_fit(request.protocol_version, request.vocabulary_size, request.tokenizer_fingerprint)
+        check_ends(self._engine, request)
         if len(request.session_key) != KEY_BYTES:
             raise InvalidRequestError(f"session_key must have {KEY_BYTES} bytes, got {len(request.session_key)}")
         if not request.prefix_ids:
             raise InvalidRequestError("prefix_ids is empty: a session starts from at least one token")
         prefix = list(request.prefix_ids)
-        self._check_ids(prefix, len(prefix))
+        check_ids(self._engine, prefix, len(prefix))
         self._codec = codec(request.codec, self._engine.vocabulary_size)
         contract = request.sampling
         # An unset top_p arrives as 0 and means the same as 1: keep all.
@@ -128,7 +129,7 @@ class Session:
         if parents:
             check_parents(parents, len(request.drafts))
         deepest = max(depths(parents), default=len(request.drafts) - 1)
-        self._check_ids(unsent, position + max(deepest + 1, bool(request.generate)))
+        check_ids(self._engine, unsent, position + max(deepest + 1, bool(request.generate)))
         if parents:
             yield await self._judge_tree(request, unsent, parents)
         elif request.generate == 0:
@@ -236,61 +237,56 @@ class Session:
     async def _generate(self, request: pb.Upload, unsent: list[int]) -> AsyncIterator[pb.Verdict]:
         self._ids.extend(unsent)
         self._bonus = None
-        for i in range(request.generate):
-            run = self._ids[self._ran :]
-            forwarded: Forwarded | None = None
-            if run or self._row is None:
-                forwarded = await self._forward(run, 1, Judge.COUPLED, len(self._ids))
-                self._row, self._ran = forwarded.rows[-1], len(self._ids)
-            token = draw_alone(self._sampling.distribution(self._row), self._draws, len(self._ids))
-            self._ids.append(token)
-            self._row = None
-            full = len(self._ids) == self._engine.max_context
-            last = token in self._engine.stop_ids or i + 1 == request.generate or full
-            yield pb.Verdict(round=request.round, token_id=token, last=last, cost=_cost(forwarded))
-            if last:
-                return
+        running: asyncio.Future[Forwarded] | None = None
+        if self._row is None or self._ran < len(self._ids):
+            running = self._next_row()
+        try:
+            for i in range(request.generate):
+                forwarded: Forwarded | None = None
+                if running is not None:
+                    forwarded = await running
+                    self._row, self._ran, self._path = forwarded.rows[-1], len(self._ids), ()
+                assert self._row is not None, "with nothing to run, the last row is at hand"
+                token = draw_alone(self._sampling.distribution(self._row), self._draws, len(self._ids))
+                self._ids.append(token)
+                self._row = None
+                full = len(self._ids) == self._engine.max_context
+                last = token in self._engine.stop_ids or i + 1 == request.generate or full
+                # The engine runs on while the verdict is written.
+                running = None if last else self._next_row()
+                yield pb.Verdict(round=request.round, token_id=token, last=last, cost=_cost(forwarded))
+                if last:
+                    return
+        finally:
+            # Whoever left waits for nothing; asyncio does not log the error of what was cancelled, however late.
+            if running is not None:
+                running.cancel()
+
+    def _next_row(self) -> asyncio.Future[Forwarded]:
+        """Start the forward whose last row the next token of `llm` is drawn from."""
+        return self._submit(self._ids[self._ran :], 1, Judge.COUPLED, len(self._ids))
 
     async def _forward(
         self, run: list[int], rows: int, judge: Judge, position: int, parents: Sequence[int] | None = None
     ) -> Forwarded:
-        """Run ids, a chain or a tree, after those that ran, and meanwhile make the draws that judge `position`."""
-        # In a crowd the loop has enough to do while the engine runs.
-        ahead = self._batcher.waiting < _CROWD and asyncio.get_running_loop().call_later(
-            _HEAD_START_S, prepare, self._draws, judge, position, self._engine.vocabulary_size
-        )
-        try:
-            forwarded = await self._batcher.forward(Work(self.number, self._ran, run, rows, parents, self._path))
-        finally:
-            if ahead:
-                ahead.cancel()
+        """Run ids, a chain or a tree, after those that ran."""
+        forwarded = await self._submit(run, rows, judge, position, parents)
         self._path = ()
         return forwarded
 
-    def _check_fit(self, version: int, vocabulary_size: int, fingerprint: bytes) -> None:
-        if version != PROTOCOL_VERSION:
-            raise MismatchError(
-                f"protocol version {version} is not spoken here: this base station speaks {PROTOCOL_VERSION}"
+    def _submit(
+        self, run: list[int], rows: int, judge: Judge, position: int, parents: Sequence[int] | None = None
+    ) -> asyncio.Future[Forwarded]:
+        """Hand a forward in, and make the draws that judge `position` while it runs."""
+        # In a crowd the loop has enough to do while the engine runs.
+        crowd = self._batcher.waiting >= _CROWD
+        forward = self._batcher.submit(Work(self.number, self._ran, run, rows, parents, self._path))
+        if not crowd:
+            ahead = asyncio.get_running_loop().call_later(
+                _HEAD_START_S, prepare, self._draws, judge, position, self._engine.vocabulary_size
             )
-        if vocabulary_size != self._engine.vocabulary_size:
-            raise MismatchError(
-                f"the device's vocabulary has {vocabulary_size} tokens, the LLM's {self._engine.vocabulary_size}: "
-                "use two models of one family"
-            )
-        if fingerprint != self._engine.fingerprint:
-            raise MismatchError(
-                f"the device's tokenizer ({fingerprint.hex()[:12]}…) is not the LLM's "
-                f"({self._engine.fingerprint.hex()[:12]}…): use two models with one tokenizer"
-            )
-
-    def _check_ids(self, ids: list[int], needed: int) -> None:
-        bad = next((i for i in ids if i >= self._engine.vocabulary_size), None)
-        if bad is not None:
-            raise InvalidRequestError(f"token id {bad} is outside the vocabulary of {self._engine.vocabulary_size}")
-        if needed > self._engine.max_context:
-            raise InvalidRequestError(
-                f"{needed} positions are needed, a session here holds {self._engine.max_context}: shorten the prompt"
-            )
+            forward.add_done_callback(lambda _: ahead.cancel())
+        return forward
 
 
 def _cost(ran: Forwarded | None) -> pb.Cost:
