@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from uihlm_evaluation.report.figures.style import footnote, new_figure, style, styled, svg
+from uihlm_evaluation.drawing.style import footnote, new_figure, style, styled, svg
 
 
 def draw(content: dict[str, Any], path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from uihlm_evaluation.report.figures.style import new_figure, save, style, styled
+from uihlm_evaluation.drawing.style import new_figure, save, style, styled
 
 if TYPE_CHECKING:
     from benchmarks.uplink.figures import Figures

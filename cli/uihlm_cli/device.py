@@ -11,7 +11,10 @@ from uihlm_cli.lazy import LazyGroup
 _COMMANDS = {
     "chat": ("uihlm_cli.chat.command", "Talk to the split model; every token shows who wrote it."),
     "serve": ("uihlm_cli.serving.command", "Serve the split model behind an OpenAI-compatible endpoint."),
-    "calibrate": ("uihlm_cli.runs.calibrate", "Measure a pair: the law of its uncertainty, thresholds, and a profile."),
+    "calibrate": (
+        "uihlm_cli.traces.calibrate",
+        "Measure a pair: the law of its uncertainty, thresholds, and a profile.",
+    ),
     "eval": ("uihlm_cli.runs.evaluate", "Run policies over a data set and write a results folder."),
     "sweep": ("uihlm_cli.runs.sweep", "Run a grid of policies and knobs: the paper's Table I, or your own."),
     "plan": ("uihlm_cli.planning.command", "Say which way of asking pays on a link: the LLM alone, drafts, or trees."),

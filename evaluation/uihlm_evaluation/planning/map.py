@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from uihlm_evaluation.calibration.plan_figures import PlanFigures, scaled
+from uihlm_evaluation.drawing.style import footnote, new_figure, saved, styled
 from uihlm_evaluation.planning.equations import Conditions, Model
 from uihlm_evaluation.planning.plan import Objective, plan
 from uihlm_evaluation.planning.ways import Family
-from uihlm_evaluation.report.figures.style import footnote, new_figure, saved, styled
 from uihlm_wireless.channel import RadioLink
 from uihlm_wireless.fading import FadingMode
 from uihlm_wireless.settings import LinkSettings

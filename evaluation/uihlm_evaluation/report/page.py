@@ -71,8 +71,8 @@ def _figures(folder: RunFolder) -> tuple[list[tuple[str, str]], Mapping[str, str
         import matplotlib  # noqa: F401
     except ImportError:
         return [], {"any": "they need the package matplotlib: pip install 'uihlm[eval]'"}
+    from uihlm_evaluation.drawing.style import svg
     from uihlm_evaluation.report.figures.gallery import draw_figures
-    from uihlm_evaluation.report.figures.style import svg
 
     figures = draw_figures(folder)
     return [(entry.caption, svg(entry.figure, entry.name)) for entry in figures.drawn], figures.left_out

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from uihlm_evaluation.drawing.style import FigureDataError, footnote, new_figure, style, styled
 from uihlm_evaluation.quality.bootstrap import prompt_draws
-from uihlm_evaluation.report.figures.style import FigureDataError, footnote, new_figure, style, styled
 from uihlm_evaluation.report.rounds import Rounds
 
 if TYPE_CHECKING:

@@ -9,10 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from uihlm_evaluation.quality.bootstrap import Interval
-from uihlm_evaluation.report.figures.grid import series_of
-from uihlm_evaluation.report.figures.label_places import PointLabel, place_labels
-from uihlm_evaluation.report.figures.style import (
+from uihlm_evaluation.drawing.label_places import PointLabel, place_labels
+from uihlm_evaluation.drawing.style import (
     FAINT,
     REFERENCE,
     FigureDataError,
@@ -22,6 +20,8 @@ from uihlm_evaluation.report.figures.style import (
     style,
     styled,
 )
+from uihlm_evaluation.quality.bootstrap import Interval
+from uihlm_evaluation.report.figures.grid import series_of
 from uihlm_evaluation.report.intervals import RatioIntervals
 from uihlm_evaluation.results.policy_result import LLM, PolicyResult
 

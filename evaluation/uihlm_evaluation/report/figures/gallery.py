@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from uihlm_evaluation.calibration.profile import PROFILE
+from uihlm_evaluation.drawing.style import FigureDataError, save
 from uihlm_evaluation.report.figures.attention import attention_figure, trace_of_rounds
 from uihlm_evaluation.report.figures.frontier import energy_frontier_figure, forwards_frontier_figure
 from uihlm_evaluation.report.figures.grid import bertscore_figure, energy_figure, speed_figure
 from uihlm_evaluation.report.figures.planned import run_map
-from uihlm_evaluation.report.figures.style import FigureDataError, save
 from uihlm_evaluation.report.folder import RunFolder
 from uihlm_evaluation.report.intervals import RatioIntervals, ratio_intervals
 

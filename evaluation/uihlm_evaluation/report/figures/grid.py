@@ -9,8 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from uihlm_evaluation.quality.bootstrap import Interval
-from uihlm_evaluation.report.figures.style import (
+from uihlm_evaluation.drawing.style import (
     FAINT,
     REFERENCE,
     FigureDataError,
@@ -20,6 +19,7 @@ from uihlm_evaluation.report.figures.style import (
     style,
     styled,
 )
+from uihlm_evaluation.quality.bootstrap import Interval
 from uihlm_evaluation.report.intervals import RatioIntervals
 from uihlm_evaluation.report.table_one import table_one
 from uihlm_evaluation.results.policy_result import HLM, LLM, PolicyResult

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from uihlm_evaluation.calibration.profile import ProfileError, load_profile
+from uihlm_evaluation.drawing.style import FigureDataError
 from uihlm_evaluation.planning.bundled import figures_of
 from uihlm_evaluation.planning.equations import Conditions, Model
 from uihlm_evaluation.planning.map import map_figure
 from uihlm_evaluation.planning.plan import Objective
 from uihlm_evaluation.planning.sizes import Sizes
-from uihlm_evaluation.report.figures.style import FigureDataError
 from uihlm_evaluation.report.folder import RunFolder
 from uihlm_evaluation.runs.configuration import RunConfig
 from uihlm_proto.codecs import codec

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from evaluation.report.synthetic_study import attention_rounds, study
+from uihlm_evaluation.drawing.style import FigureDataError
 from uihlm_evaluation.report.figures.attention import AttentionTrace, attention_figure, curve, trace_of_rounds
-from uihlm_evaluation.report.figures.style import FigureDataError
 
 ANSWERS = np.array([12, 20, 20, 9])
 

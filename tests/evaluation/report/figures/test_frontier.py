@@ -7,6 +7,7 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.text import Annotation, Text
 
 from evaluation.report.synthetic_study import V, grid, study
+from uihlm_evaluation.drawing.style import FigureDataError
 from uihlm_evaluation.quality.bootstrap import Interval
 from uihlm_evaluation.report.figures.frontier import (
     Point,
@@ -14,7 +15,6 @@ from uihlm_evaluation.report.figures.frontier import (
     forwards_frontier_figure,
     frontier,
 )
-from uihlm_evaluation.report.figures.style import FigureDataError
 from uihlm_evaluation.report.intervals import ratio_intervals
 
 RUN = study()

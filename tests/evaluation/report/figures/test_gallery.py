@@ -6,8 +6,8 @@ from xml.etree import ElementTree
 import pytest
 
 from evaluation.report.synthetic_study import grid, study
+from uihlm_evaluation.drawing.style import svg
 from uihlm_evaluation.report.figures.gallery import draw_figures, write_figures
-from uihlm_evaluation.report.figures.style import svg
 from uihlm_evaluation.runs.samples import Stop
 
 pytestmark = pytest.mark.slow

@@ -7,8 +7,8 @@ import pytest
 from matplotlib.container import ErrorbarContainer
 
 from evaluation.report.synthetic_study import V, grid, study
+from uihlm_evaluation.drawing.style import FigureDataError
 from uihlm_evaluation.report.figures.grid import bertscore_figure, energy_figure, series_of, speed_figure
-from uihlm_evaluation.report.figures.style import FigureDataError
 from uihlm_evaluation.report.intervals import ratio_intervals
 
 RUN = study()

@@ -5,8 +5,8 @@ import math
 
 from matplotlib.text import Text
 
-from uihlm_evaluation.report.figures.label_places import PointLabel, place_labels
-from uihlm_evaluation.report.figures.style import new_figure
+from uihlm_evaluation.drawing.label_places import PointLabel, place_labels
+from uihlm_evaluation.drawing.style import new_figure
 
 
 def placed(points, lines=()):

@@ -2,8 +2,8 @@
 
 import pytest
 
+from uihlm_evaluation.drawing.style import errors, footnote, new_figure
 from uihlm_evaluation.quality.bootstrap import Interval
-from uihlm_evaluation.report.figures.style import errors, footnote, new_figure
 
 
 @pytest.mark.parametrize("text", ["word " * 60, "one_long_hash" * 12])

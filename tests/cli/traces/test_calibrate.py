@@ -17,8 +17,8 @@ from fake_pair import STOP, V, Weights, chatty, installed
 from fakes import FakeDrafter, FakeEngine
 from uihlm_cli.device import main
 from uihlm_cli.options.settings import run_config
-from uihlm_cli.runs.calibrate import command as calibrate_command
 from uihlm_cli.runs.evaluate import command as eval_command
+from uihlm_cli.traces.calibrate import command as calibrate_command
 from uihlm_evaluation.calibration.profile import Profile, load_profile
 from uihlm_evaluation.calibration.trace import load_trace
 

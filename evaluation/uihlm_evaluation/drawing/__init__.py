@@ -1,0 +1,1 @@
+"""What every figure looks like, and where its labels go."""
