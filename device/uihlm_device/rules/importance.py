@@ -59,8 +59,8 @@ def preceding(attention: Float32Array) -> Float32Array:
 def _normalised(rows: Float32Array) -> Float32Array:
     """Return rows that sum to 1; one without any weight (a softmax can underflow) stays zero."""
     mass = rows.sum(axis=-1, keepdims=True, dtype=np.float32)
-    normalised = np.zeros_like(rows)
-    np.divide(rows, mass, out=normalised, where=mass > 0)
+    mass[mass == 0.0] = 1.0
+    normalised: Float32Array = rows / mass
     return normalised
 
 
