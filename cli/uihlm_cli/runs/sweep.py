@@ -184,10 +184,13 @@ def _measured(config: RunConfig, dataset: Dataset, values: Values) -> ComputeTim
     """Return the compute times: those of the flags, or measured alone with every core."""
     from uihlm_cli.runs.sweep_worker import SweepWorker
     from uihlm_evaluation.sweeps.compute_times import ComputeTimes, measure
+    from uihlm_evaluation.sweeps.controls import awaited_controls
 
     timing = config.timing
+    # A control may compute what no row of the grid does, and less.
+    rows = (*config.rows, *(awaited_controls(config.rows) if values["controls"] else ()))
     if timing.draft_s is not None and timing.forward_s is not None:
-        return ComputeTimes.fixed(config.rows, timing.draft_s, timing.forward_s, timing.position_s)
+        return ComputeTimes.fixed(rows, timing.draft_s, timing.forward_s, timing.position_s)
     click.echo("measuring compute times with nothing beside …", err=True)
-    with SweepWorker(config, config.rows, None, values["server"], values["timeout_s"], access_of(values))() as answer:
-        return measure(config.rows, dataset.examples, answer)
+    with SweepWorker(config, rows, None, values["server"], values["timeout_s"], access_of(values))() as answer:
+        return measure(rows, dataset.examples, answer)

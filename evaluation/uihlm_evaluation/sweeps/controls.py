@@ -53,6 +53,17 @@ def matched_controls(rows: Sequence[Row], rounds: Rounds) -> tuple[Row, ...]:
     return tuple(row for row in found if row.policy not in present)
 
 
+def awaited_controls(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """Return the controls that these rows will have, with knobs that are not matched yet: enough to time what they compute."""
+    present = {row.policy for row in rows}
+    matched = {"random": "u", "confidence": "u", "u-random": "ui"}
+    return tuple(
+        Row.of(control, next(row.rules for row in rows if row.policy == held))
+        for control, held in matched.items()
+        if held in present and control not in present
+    )
+
+
 def _tokens(rounds: Rounds, row: Row) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
     """Return the places of a row's lines, `[n]`."""
     return (

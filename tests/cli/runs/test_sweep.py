@@ -185,6 +185,16 @@ def test_compute_times_are_measured_once_where_no_flag_fixes_them(prompts):
     assert "measuring" not in again.stderr
 
 
+def test_controls_of_a_grid_without_their_like_are_timed_too(prompts):
+    """`random` computes no u: no row of this grid says what its drafts take."""
+    arguments = ("--max-tokens", "8", "--no-metrics", "--jobs", "1", "--policy", "ui", "--policy", "u", "--k", "3")
+    result = invoke("sweep", "--dataset", prompts, "--output", "run", *arguments)
+    assert result.exit_code == 0, result.output
+    samples = [json.loads(line) for line in Path("run/samples.jsonl").read_text().splitlines()]
+    assert {"random", "confidence", "u-random"} <= {sample["policy"] for sample in samples}
+    assert not any(sample["error"] for sample in samples)
+
+
 def test_unknown_policy_and_twofold_rows_are_usage_or_plain_errors(prompts):
     unknown = invoke("sweep", "--dataset", prompts, "--policy", "zeal")
     assert (unknown.exit_code, "unknown policy 'zeal'" in unknown.stderr) == (2, True)

@@ -6,7 +6,7 @@ import pytest
 from uihlm_device.rules.policies import PolicySettings
 from uihlm_evaluation.report.rounds import Rounds
 from uihlm_evaluation.runs.rows import Row
-from uihlm_evaluation.sweeps.controls import matched_controls
+from uihlm_evaluation.sweeps.controls import awaited_controls, matched_controls
 
 RULES = PolicySettings(theta_u=0.5)
 U, UI = Row.of("u", RULES), Row("ui k=3", "ui", RULES, 1.0)
@@ -64,3 +64,16 @@ def test_no_row_no_control_and_one_that_is_there_is_not_added():
     added = matched_controls([U, Row.of("random", RULES)], rounds(u=many(50), random=many(50)))
     assert [row.policy for row in added] == ["confidence"]
     assert matched_controls([UI], rounds(**{"ui k=3": [(0.5, 0.1, 0.0)]})) == (), "no candidate to thin"
+
+
+@pytest.mark.parametrize(
+    ("grid", "awaited"),
+    [
+        (("slm", "hlm"), []),
+        (("u",), ["random", "confidence"]),
+        (("ui",), ["u-random"]),
+        (("u", "ui", "random"), ["confidence", "u-random"]),
+    ],
+)
+def test_controls_to_come_are_known_before_their_knobs(grid, awaited):
+    assert [row.policy for row in awaited_controls([Row.of(name) for name in grid])] == awaited
