@@ -57,4 +57,6 @@ def command(rules: tuple[str, ...], **values: Any) -> None:
         if not rules and pack.trace.hidden is None:
             click.echo("note: the pack has no hidden states, so rule learned is left out", err=True)
         scores = score(pack, asked, Side(values["side"]), values["seed"], settings)
+        if scores.prompts == 1:
+            click.echo("warning: one prompt has no interval, and ±0.0 says nothing: trace more prompts", err=True)
         render(scores, pack.manifest, TableFormat(values["format"]), Console())

@@ -53,6 +53,14 @@ def test_markdown_is_this(packs):
     assert text.removeprefix(MARKDOWN).startswith("Brackets: 95 % bootstrap interval over prompts. Area: under")
 
 
+def test_one_prompt_has_no_interval(tmp_path):
+    # Two prompts, one of them held out.
+    saved(lawful_pack(2, 20), tmp_path / "small")
+    sentence = "warning: one prompt has no interval, and ±0.0 says nothing: trace more prompts\n"
+    assert invoked("u", "--trace", tmp_path / "small").stderr.endswith(sentence)
+    assert sentence not in invoked("u", "--trace", "lawful").stderr
+
+
 def test_with_no_rule_all_of_ours_are_scored():
     document = json.loads(done("--trace", "telling", "--format", "json"))
     rules = [entry["rule"] for entry in document["rules"]]
