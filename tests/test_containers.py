@@ -77,7 +77,9 @@ def test_the_image_runs_as_nobody_in_particular_and_says_how_it_is():
     after = [instruction for instruction, _ in final[[i for i, _ in final].index("USER") :]]
     assert "RUN" not in after, "what runs after the user is set runs without rights"
     (health,) = [rest for instruction, rest in final if instruction == "HEALTHCHECK"]
-    assert health.endswith('CMD ["uihlm-bs", "health"]') and "health" in basestation.list_commands(click.Context(basestation))
+    assert health.endswith('CMD ["uihlm-bs", "health"]') and "health" in basestation.list_commands(
+        click.Context(basestation)
+    )
 
 
 def test_what_the_image_is_built_from_is_in_the_context_and_in_the_repository():
