@@ -24,7 +24,7 @@ from uihlm_device.drafters.loading import Drafters, DrafterSettings
 from uihlm_device.rules.policies import PolicySettings, policy
 from uihlm_device.stream.session import Cost, Upload, Verdict
 from uihlm_models.chat_format import ChatFormat
-from uihlm_models.llama.library import library
+from uihlm_models.llama.binding import library
 from uihlm_models.llama.runtime import LlamaRuntime, RuntimeSettings
 from uihlm_models.presets import Role
 from uihlm_models.sources import resolve

@@ -88,6 +88,10 @@ class Weights:
         return self._drafter()
 
     def _drafter(self) -> FakeDrafter:
+        return self.counted(self.speaks(1))
+
+    def counted(self, logits: Logits) -> FakeDrafter:
+        """A drafter whose forwards are counted here."""
         weights = self
 
         class Drafter(FakeDrafter):
@@ -98,7 +102,7 @@ class Weights:
                 weights.before_draft(weights)
                 return super().forward(*arguments, **named)
 
-        return Drafter(self.speaks(1), V, [STOP])
+        return Drafter(logits, V, [STOP])
 
     def engine(self, *unused: object) -> FakeEngine:
         engine = FakeEngine(mixed(self.speaks(1), self.speaks(2), 0.4), V, [STOP])

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.peers.peer import TEMPERATURE
-from uihlm_models.llama.library import library
+from uihlm_models.llama.binding import library
 from uihlm_models.llama.runtime import LlamaRuntime, RuntimeSettings
 
 

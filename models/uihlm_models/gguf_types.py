@@ -13,7 +13,7 @@ from pathlib import Path
 
 from uihlm_models.bundled import cache_dir, file_digest
 from uihlm_models.errors import ModelError
-from uihlm_models.llama.library import forget_errors, library, load_model, metadata, recent_errors
+from uihlm_models.llama.binding import forget_errors, library, load_model, metadata, recent_errors
 
 # Numbers of llama.cpp's enum of file types, which is written into files and so never renumbered.
 FILE_TYPES = {"float32": 0, "float16": 1, "q8_0": 7, "bfloat16": 32}

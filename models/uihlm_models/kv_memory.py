@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from uihlm_models.errors import ModelError
-from uihlm_models.llama.library import library, load_model, metadata
+from uihlm_models.llama.binding import library, load_model, metadata
 
 _NUMBER_BYTES = 2
 

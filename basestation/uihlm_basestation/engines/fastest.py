@@ -28,7 +28,7 @@ from uihlm_basestation.engines.loading import EngineSettings, load_engine
 from uihlm_models import machine
 from uihlm_models.bundled import cache_dir
 from uihlm_models.errors import ModelError
-from uihlm_models.llama.library import default_threads
+from uihlm_models.llama.binding import default_threads
 from uihlm_models.sources import Kind, ModelSource, file_sha256
 
 MEASURED = "measured"

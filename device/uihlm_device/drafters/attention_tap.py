@@ -17,7 +17,7 @@ import numpy as np
 
 from uihlm_device.record import Float32Array
 from uihlm_models.errors import ModelError
-from uihlm_models.llama.library import ggml_function
+from uihlm_models.llama.binding import ggml_function
 
 _FLOAT32 = 0
 _ROW_SUM_TOLERANCE = 1e-3

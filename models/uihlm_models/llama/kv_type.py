@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import enum
 
-from uihlm_models.llama.library import library
+from uihlm_models.llama.binding import library
 
 # Numbers of ggml's type enum, which is written into files and so never renumbered; the binding lacks bfloat16's.
 _F16, _BF16 = 1, 30

@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from uihlm_models.errors import ModelError
+from uihlm_models.llama.binding import default_threads, forget_errors, library, load_model, recent_errors
 from uihlm_models.llama.kv_type import KvType
-from uihlm_models.llama.library import default_threads, forget_errors, library, load_model, recent_errors
 from uihlm_models.llama.tokenizer import LlamaTokenizer
 
 Float32Array = npt.NDArray[np.float32]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from uihlm_models.errors import ModelError
-from uihlm_models.llama.library import library, load_model
+from uihlm_models.llama.binding import library, load_model
 
 
 class LlamaTokenizer:

@@ -8,23 +8,9 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from chatting import Bench, V, chat
-from uihlm_cli import assembly
+from chatting import V, chat
 from uihlm_cli.device import main
 from uihlm_device.turn import Turn
-
-
-@pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
-    bench = Bench()
-    monkeypatch.setattr(assembly, "opened_device", bench.opened)
-    return bench
-
-
-@pytest.fixture
-def typing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody types."""
-    monkeypatch.setattr("uihlm_cli.chat.command.stdin_is_terminal", lambda: True)
 
 
 def test_without_flags_the_answer_is_the_llms_own_for_the_price_of_ids(bench):

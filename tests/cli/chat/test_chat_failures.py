@@ -7,22 +7,8 @@ from click.testing import CliRunner
 
 from chatting import Bench, chat
 from fakes import FakeDrafter
-from uihlm_cli import assembly
 from uihlm_cli.device import main
 from uihlm_proto.errors import UnavailableError
-
-
-@pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
-    bench = Bench()
-    monkeypatch.setattr(assembly, "opened_device", bench.opened)
-    return bench
-
-
-@pytest.fixture
-def typing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody types."""
-    monkeypatch.setattr("uihlm_cli.chat.command.stdin_is_terminal", lambda: True)
 
 
 def test_unreachable_base_station_exits_4_in_one_shot(bench):

@@ -11,20 +11,6 @@ from collections.abc import Callable
 import pytest
 
 from chatting import Bench, chat
-from uihlm_cli import assembly
-
-
-@pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
-    bench = Bench()
-    monkeypatch.setattr(assembly, "opened_device", bench.opened)
-    return bench
-
-
-@pytest.fixture
-def typing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody types."""
-    monkeypatch.setattr("uihlm_cli.chat.command.stdin_is_terminal", lambda: True)
 
 
 def interrupting(times: int, after: str, by: Callable[[], None]) -> Callable[[Bench], None]:

@@ -6,21 +6,7 @@ import re
 
 import pytest
 
-from chatting import Bench, chat
-from uihlm_cli import assembly
-
-
-@pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
-    bench = Bench()
-    monkeypatch.setattr(assembly, "opened_device", bench.opened)
-    return bench
-
-
-@pytest.fixture
-def typing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody types."""
-    monkeypatch.setattr("uihlm_cli.chat.command.stdin_is_terminal", lambda: True)
+from chatting import chat
 
 
 def test_clear_starts_a_new_stream_with_another_key(bench):

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from fake_pair import STOP, V, Weights, chatty, installed
-from fakes import FakeDrafter, FakeEngine
+from fakes import FakeEngine
 from uihlm_cli.device import main
 from uihlm_cli.options.settings import run_config
 from uihlm_cli.runs.evaluate import command as eval_command
@@ -38,14 +38,7 @@ def verifies(ids: Sequence[int]) -> np.ndarray:
 @pytest.fixture(autouse=True)
 def weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Weights:
     weights = installed(monkeypatch, tmp_path)
-
-    class Drafter(FakeDrafter):
-        def forward(self, *arguments, **named):
-            weights.drafts += 1
-            weights.before_draft(weights)
-            return super().forward(*arguments, **named)
-
-    weights.for_policy = lambda rule: Drafter(drafts, V, [STOP])
+    weights.for_policy = lambda rule: weights.counted(drafts)
     monkeypatch.setattr(
         "uihlm_basestation.engines.loading.load_engine", lambda *unused: FakeEngine(verifies, V, [STOP])
     )

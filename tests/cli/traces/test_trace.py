@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from fake_pair import STOP, V, Weights, chatty, installed
-from fakes import FakeDrafter
+from fake_pair import Weights, chatty, installed
 from uihlm_cli.device import main
 from uihlm_cli.traces.trace import command
 from uihlm_cli.traces.tracing import trace_config
@@ -26,14 +25,7 @@ USUAL = ("--max-tokens", 8, "--output", "pack")
 @pytest.fixture(autouse=True)
 def weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Weights:
     weights = installed(monkeypatch, tmp_path)
-
-    class Drafter(FakeDrafter):
-        def forward(self, *arguments, **named):
-            weights.drafts += 1
-            weights.before_draft(weights)
-            return super().forward(*arguments, **named)
-
-    weights.for_policy = lambda rule: Drafter(chatty(1), V, [STOP])
+    weights.for_policy = lambda rule: weights.counted(chatty(1))
     return weights
 
 

@@ -111,10 +111,11 @@ def test_what_cannot_be_given_is_refused_by_name(fields, param):
 
 
 def test_a_field_that_asks_for_nothing_passes():
-    chat(
+    idle = chat(
         n=1, presence_penalty=0, frequency_penalty=0.0, logit_bias={}, tools=[], tool_choice="auto", user="ada",
         response_format={"type": "text"}, top_logprobs=0, parallel_tool_calls=False, metadata={"a": "b"},
     )  # fmt: skip
+    assert idle == chat()
 
 
 @pytest.mark.parametrize(

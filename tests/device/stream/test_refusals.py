@@ -6,8 +6,9 @@ import time
 import grpc
 import pytest
 
-from fakes import FakeEngine, contextual, serving, vocabulary
-from stations import GatedEngine, Station, eventually, one_hot_payload, standing
+from fakes import FakeEngine, serving, vocabulary
+from gated_streams import CONTRACT, KEY, LOGITS, ONE_DRAFT, V, engine_of, opened
+from stations import GatedEngine, Station, eventually
 from uihlm_device.stream.client import Connection
 from uihlm_device.stream.contract import Contract
 from uihlm_device.stream.session import Upload
@@ -20,37 +21,7 @@ from uihlm_proto.errors import (
     UihlmError,
     UnavailableError,
 )
-from uihlm_proto.randomness import session_key
 from uihlm_proto.sampling import Sampling
-
-V = 12
-KEY = session_key(0, 0)
-LOGITS = contextual(V, salt=1)
-CONTRACT = Contract(vocabulary(V), Sampling(), codec("dense32", V))
-ONE_DRAFT = (one_hot_payload(0, V),)
-
-
-@pytest.fixture
-def station():
-    with standing(GatedEngine(LOGITS, V), max_sessions=2) as station:
-        yield station
-
-
-@pytest.fixture
-def connection(station):
-    with Connection(str(station.address), V, timeout_s=10.0) as connection:
-        yield connection
-
-
-def engine_of(station):
-    return station.server._engine
-
-
-def opened(connection, contract=CONTRACT, prefix=(1, 2, 3)):
-    session = connection.session(contract)
-    session.open(prefix, KEY)
-    session.ready()
-    return session
 
 
 def test_nobody_at_home_is_an_error_that_says_what_to_do():
