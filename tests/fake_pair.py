@@ -51,6 +51,18 @@ def chatty(salt: int) -> Logits:
     return with_stop
 
 
+def endless(salt: int) -> Logits:
+    """A model that never stops."""
+    logits = contextual(V, salt, window=12)
+
+    def speaks(ids: Sequence[int]) -> np.ndarray:
+        z = logits(ids)
+        z[STOP] = -50.0
+        return z
+
+    return speaks
+
+
 class Weights:
     """What stands where the two models' weights would: everything above them is the real thing."""
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from fake_pair import STOP, V, installed
-from fakes import Logits, contextual
+from fake_pair import endless, installed
 from uihlm_cli.device import main
 from uihlm_evaluation.calibration.profile import load_profile
 from uihlm_evaluation.planning.bundled import bundled_profile
@@ -81,17 +78,7 @@ def test_profile_without_figures_says_how_to_get_them(tmp_path):
 def test_measure_finds_the_figures_of_a_pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     weights = installed(monkeypatch, tmp_path)
 
-    def speaks(salt: int) -> Logits:
-        logits = contextual(V, salt, window=12)
-
-        def endless(ids: Sequence[int]) -> np.ndarray:
-            z = logits(ids)
-            z[STOP] = -50.0
-            return z
-
-        return endless
-
-    weights.speaks = speaks
+    weights.speaks = endless
     slm, llm = (replace(end, sha256=None) for end in (bundled_profile().slm, bundled_profile().llm))
     replace(bundled_profile(), slm=slm, llm=llm, plan=None).save(tmp_path)
     data = tmp_path / "prompts.json"

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from fake_pair import STOP, AsciiTokenizer, V, Weights, chatty, installed
-from fakes import FakeEngine, Logits, contextual, mixed, serving
+from fake_pair import STOP, AsciiTokenizer, V, Weights, chatty, endless, installed
+from fakes import FakeEngine, mixed, serving
 from proxy import Proxy
 from uihlm_cli import assembly
 from uihlm_cli.assembly import Device, opened_device
@@ -65,17 +64,7 @@ def weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Weights:
 def talkative(weights: Weights) -> None:
     """Answers end at their limit alone."""
 
-    def speaks(salt: int) -> Logits:
-        logits = contextual(V, salt, window=12)
-
-        def endless(ids: Sequence[int]) -> np.ndarray:
-            z = logits(ids)
-            z[STOP] = -50.0
-            return z
-
-        return endless
-
-    weights.speaks = speaks
+    weights.speaks = endless
 
 
 @pytest.fixture

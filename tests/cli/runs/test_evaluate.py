@@ -12,22 +12,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from evaluating import TIMED, by_policy, done, evaluate, fixed, lines, prompts_file, results
-from fake_pair import Weights, installed
+from evaluating import TIMED, by_policy, done, evaluate, fixed, lines, results
+from fake_pair import Weights
 from uihlm_cli import assembly
 from uihlm_cli.device import main
 from uihlm_device.rules.policies import names
 from uihlm_evaluation.runs.configuration import DEFAULT_POLICIES
 
-
-@pytest.fixture(autouse=True)
-def weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Weights:
-    return installed(monkeypatch, tmp_path)
-
-
-@pytest.fixture
-def prompts(tmp_path: Path) -> str:
-    return prompts_file(tmp_path)
+pytestmark = pytest.mark.usefixtures("weights")
 
 
 # What is shown

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from evaluating import DENSE_BIT, PROMPTS, TIMED, by_policy, done, lines, prompts_file, results
-from fake_pair import AsciiTokenizer, Weights, installed
+from evaluating import DENSE_BIT, PROMPTS, TIMED, by_policy, done, lines, results
+from fake_pair import AsciiTokenizer
 from stations import eventually
 from uihlm_device.tokens import Origin
 from uihlm_evaluation.runs.configuration import DEFAULT_POLICIES
@@ -29,14 +29,7 @@ POLICY_FIELDS = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Weights:
-    return installed(monkeypatch, tmp_path)
-
-
-@pytest.fixture
-def prompts(tmp_path: Path) -> str:
-    return prompts_file(tmp_path)
+pytestmark = pytest.mark.usefixtures("weights")
 
 
 def test_folder_holds_one_line_a_sample_and_one_a_token(prompts):

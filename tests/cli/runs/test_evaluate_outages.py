@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from fake_pair import STOP, V, Weights, chatty, installed
+from fake_pair import STOP, V, Weights, chatty
 from fakes import FakeEngine, mixed, serving
 from proxy import Fault, Proxy
 from uihlm_cli.device import main
@@ -19,9 +19,7 @@ from uihlm_device.tokens import Origin
 TIMED = ("--draft-time-s", "0.01", "--forward-time-s", "0.02")
 
 
-@pytest.fixture(autouse=True)
-def weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Weights:
-    return installed(monkeypatch, tmp_path)
+pytestmark = pytest.mark.usefixtures("weights")
 
 
 @pytest.fixture

@@ -8,20 +8,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from evaluating import TIMED, done, evaluate, fixed, lines, prompts_file, results
-from fake_pair import Weights, installed
+from evaluating import TIMED, done, evaluate, fixed, lines, results
+from fake_pair import Weights
 from uihlm_cli.device import main
 from uihlm_proto.errors import UnavailableError
 
-
-@pytest.fixture(autouse=True)
-def weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Weights:
-    return installed(monkeypatch, tmp_path)
-
-
-@pytest.fixture
-def prompts(tmp_path: Path) -> str:
-    return prompts_file(tmp_path)
+pytestmark = pytest.mark.usefixtures("weights")
 
 
 def interrupt(at: int, error: BaseException) -> Callable[[Weights], None]:

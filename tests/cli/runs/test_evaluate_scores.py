@@ -9,21 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluating import PROMPTS, TIMED, by_policy, done, evaluate, fixed, lines, prompts_file, results
-from fake_pair import AsciiTokenizer, Weights, chatty, installed
+from evaluating import PROMPTS, TIMED, by_policy, done, evaluate, fixed, lines, results
+from fake_pair import AsciiTokenizer, chatty
 from fakes import mixed, serving
 from stations import eventually
 from uihlm_evaluation.quality.metrics import TextScore
 
-
-@pytest.fixture(autouse=True)
-def weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Weights:
-    return installed(monkeypatch, tmp_path)
-
-
-@pytest.fixture
-def prompts(tmp_path: Path) -> str:
-    return prompts_file(tmp_path)
+pytestmark = pytest.mark.usefixtures("weights")
 
 
 def test_llm_scores_the_tokens_of_each_answer_unbilled_and_untimed(prompts, weights):

@@ -10,19 +10,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from evaluating import by_policy, done, evaluate, prompts_file, results
-from fake_pair import Weights, installed
+from evaluating import by_policy, done, evaluate, results
 from uihlm_cli.device import main
 
-
-@pytest.fixture(autouse=True)
-def weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Weights:
-    return installed(monkeypatch, tmp_path)
-
-
-@pytest.fixture
-def prompts(tmp_path: Path) -> str:
-    return prompts_file(tmp_path)
+pytestmark = pytest.mark.usefixtures("weights")
 
 
 def test_flag_beats_environment_beats_file_beats_default(prompts, tmp_path):

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from evaluating import TIMED, by_policy, done, evaluate, lines, prompts_file, results
+from evaluating import TIMED, by_policy, done, evaluate, lines, results
 from fake_counters import FakeCounters, FakeMachine, install_zeus
-from fake_pair import Weights, installed
 from stations import standing
 from uihlm_cli.device import main
 
@@ -20,14 +19,7 @@ CSV = ("--meter", "csv")
 WALL = (*CSV, "--meter-device", "wall.csv")
 
 
-@pytest.fixture(autouse=True)
-def weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Weights:
-    return installed(monkeypatch, tmp_path)
-
-
-@pytest.fixture
-def prompts(tmp_path: Path) -> str:
-    return prompts_file(tmp_path)
+pytestmark = pytest.mark.usefixtures("weights")
 
 
 def joules(*arguments: object) -> Result:

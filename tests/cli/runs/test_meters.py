@@ -10,9 +10,8 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner, Result
 
-from evaluating import TIMED, by_policy, done, evaluate, fixed, lines, prompts_file, results
+from evaluating import TIMED, by_policy, done, evaluate, fixed, lines, results
 from fake_counters import FakeCounters, FakeMachine, install_zeus
-from fake_pair import Weights, installed
 from stations import standing
 from uihlm_cli.device import main
 from uihlm_wireless.joules.counters import WindowMeter
@@ -23,14 +22,7 @@ ZEUS = ("--meter", "zeus")
 MACHINE = FakeMachine(gpus=(4.0,), zones=(("package-0", 5.0),), dram={0: 1.0})
 
 
-@pytest.fixture(autouse=True)
-def weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Weights:
-    return installed(monkeypatch, tmp_path)
-
-
-@pytest.fixture
-def prompts(tmp_path: Path) -> str:
-    return prompts_file(tmp_path)
+pytestmark = pytest.mark.usefixtures("weights")
 
 
 @pytest.fixture

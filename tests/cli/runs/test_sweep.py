@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from fake_pair import Weights, installed
+from fake_pair import Weights
 from uihlm_cli.device import main
 from uihlm_evaluation.report.table_one import table_one
 
@@ -33,9 +33,7 @@ SMALL = (
 )
 
 
-@pytest.fixture(autouse=True)
-def weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Weights:
-    return installed(monkeypatch, tmp_path)
+pytestmark = pytest.mark.usefixtures("weights")
 
 
 @pytest.fixture

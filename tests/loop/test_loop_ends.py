@@ -5,29 +5,18 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 
 from fakes import Bench, FakeDrafter, FakeEngine, contextual, serving
-from loop_reference import ASKING, KNOBS, POLICIES, PROMPT, Station, V, X, Y, agree, noted, start, write
+from loop_reference import ASKING, KNOBS, POLICIES, PROMPT, Station, V, X, Y, agree, start, write
 from stations import eventually
 from uihlm_basestation.engines.engine import Work
 from uihlm_device.conversation import Conversation
 from uihlm_device.tokens import Origin, TokenRecord
 from uihlm_proto.errors import InvalidRequestError, UihlmError, UnavailableError
 from uihlm_proto.randomness import session_key
-
-
-@pytest.fixture
-def station(monkeypatch: pytest.MonkeyPatch) -> Iterator[Station]:
-    yield from noted(monkeypatch)
-
-
-@pytest.fixture
-def device(station: Station) -> Iterator[Bench]:
-    with Bench(station.address, FakeDrafter(X, V)) as device:
-        yield device
 
 
 @pytest.mark.parametrize("policy", POLICIES)

@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from fakes import Bench, FakeDrafter, FakeEngine, contextual, serving
-from loop_reference import KNOBS, PROMPT, SKIPPING, Station, V, X, noted, start, write
+from loop_reference import KNOBS, PROMPT, SKIPPING, Station, V, X, start, write
 from uihlm_device.tokens import Origin
 from uihlm_proto.codecs import CODECS
 from uihlm_wireless.settings import LinkSettings
 from uihlm_wireless.timing import TimingProfile
-
-
-@pytest.fixture
-def station(monkeypatch: pytest.MonkeyPatch) -> Iterator[Station]:
-    yield from noted(monkeypatch)
-
-
-@pytest.fixture
-def device(station: Station) -> Iterator[Bench]:
-    with Bench(station.address, FakeDrafter(X, V)) as device:
-        yield device
-
 
 COSTS = (
     *("forward_s", "queue_s", "link_s", "airtime_s", "model_bits", "payload_bits", "wire_bytes"),

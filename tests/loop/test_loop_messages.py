@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from fakes import Bench, FakeDrafter
-from loop_reference import ASKING, KNOBS, PROMPT, SKIPPING, Station, V, X, agree, noted, start, write
+from loop_reference import ASKING, KNOBS, PROMPT, SKIPPING, Station, V, X, agree, start, write
 from uihlm_device.tokens import Origin
-
-
-@pytest.fixture
-def station(monkeypatch: pytest.MonkeyPatch) -> Iterator[Station]:
-    yield from noted(monkeypatch)
-
-
-@pytest.fixture
-def device(station: Station) -> Iterator[Bench]:
-    with Bench(station.address, FakeDrafter(X, V)) as device:
-        yield device
 
 
 def test_slm_needs_no_base_station(station: Station) -> None:

@@ -4,27 +4,15 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator
 
 import pytest
 
 from fakes import Bench, FakeDrafter
-from loop_reference import KNOBS, POLICIES, PROMPT, SKIPPING, Station, V, X, agree, noted, start, write
+from loop_reference import KNOBS, POLICIES, PROMPT, SKIPPING, Station, V, X, agree, start, write
 from uihlm_device.rules.policies import Needs
 from uihlm_device.rules.policies import policy as named
 from uihlm_device.tokens import Origin
 from uihlm_proto.codecs import CODECS
-
-
-@pytest.fixture
-def station(monkeypatch: pytest.MonkeyPatch) -> Iterator[Station]:
-    yield from noted(monkeypatch)
-
-
-@pytest.fixture
-def device(station: Station) -> Iterator[Bench]:
-    with Bench(station.address, FakeDrafter(X, V)) as device:
-        yield device
 
 
 @pytest.mark.parametrize("codec", CODECS)
