@@ -38,12 +38,14 @@ def tokens(records: list[TokenRecord]) -> list[int]:
 
 
 @pytest.mark.parametrize("sampling", [Sampling(), Sampling(0.6), Sampling(0.0)])
-@pytest.mark.parametrize("size", [1, 4, 16, 64])
-def test_drafting_on_writes_what_the_llm_alone_writes(address: object, size: int, sampling: Sampling) -> None:
+@pytest.mark.parametrize(("size", "window"), [(1, 2), (1, 6), (4, 2), (4, 3), (4, 20), (16, 2), (16, 5), (64, 2)])
+def test_drafting_on_writes_what_the_llm_alone_writes(
+    address: object, size: int, window: int, sampling: Sampling
+) -> None:
     with bench(address, sampling) as device:
         for index in range(4):
             alone = device.run("llm", PROMPT, index=index)
-            written = device.run("hlm", PROMPT, index=index, tree=size, in_flight=2)
+            written = device.run("hlm", PROMPT, index=index, tree=size, in_flight=window)
             assert tokens(written) == tokens(alone)
             assert [r.stop for r in written] == [r.stop for r in alone]
 
@@ -84,12 +86,13 @@ def test_drafting_on_ends_with_the_verdict_under_real_time(address: object) -> N
         assert tokens(device.run("hlm", PROMPT, max_tokens=16, tree=8, in_flight=2)) == tokens(alone)
 
 
+@pytest.mark.parametrize("window", [2, 5])
 @pytest.mark.parametrize("taken", range(1, 7))
-def test_dropped_generator_leaves_cache_and_conversation_right(address: object, taken: int) -> None:
+def test_dropped_generator_leaves_cache_and_conversation_right(address: object, taken: int, window: int) -> None:
     with bench(address) as device:
         conversation = Conversation(session_key(0, taken))
         conversation.extend(list(PROMPT))
-        answer = device.decoder("hlm", 32, tree=16, in_flight=2).answer(conversation)
+        answer = device.decoder("hlm", 32, tree=16, in_flight=window).answer(conversation)
         read = tokens(list(itertools.islice(answer, taken)))
         answer.close()
         assert conversation.ids == [*PROMPT, *read]

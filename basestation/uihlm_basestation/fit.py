@@ -1,12 +1,14 @@
-"""Do the two ends fit each other, and ids the engine?"""
+"""Do the two ends fit each other, and messages the session?"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from uihlm_basestation.engines.engine import Engine
+from uihlm_basestation.engines.trees import check_parents, depths
 from uihlm_proto.errors import InvalidRequestError, MismatchError
-from uihlm_proto.limits import PROTOCOL_VERSION
+from uihlm_proto.limits import MAX_DRAFTS, PROTOCOL_VERSION
+from uihlm_proto.randomness import KEY_BYTES
 from uihlm_proto.v1 import verification_pb2 as pb
 
 
@@ -26,6 +28,38 @@ def check_ends(engine: Engine, request: pb.Open) -> None:
             f"the device's tokenizer ({fingerprint.hex()[:12]}…) is not the LLM's ({engine.fingerprint.hex()[:12]}…): "
             "use two models with one tokenizer"
         )
+
+
+def check_open(engine: Engine, request: pb.Open) -> None:
+    """Raise what `Session.open` says, but for the codec and the sampling contract."""
+    check_ends(engine, request)
+    if len(request.session_key) != KEY_BYTES:
+        raise InvalidRequestError(f"session_key must have {KEY_BYTES} bytes, got {len(request.session_key)}")
+    if not request.prefix_ids:
+        raise InvalidRequestError("prefix_ids is empty: a session starts from at least one token")
+    check_ids(engine, request.prefix_ids, len(request.prefix_ids))
+
+
+def check_drafts(engine: Engine, request: pb.Upload, known: int) -> None:
+    """Raise InvalidRequestError for too many drafts, parents of no tree, ids the LLM lacks, or a place that is not behind the
+    `known` ids and those that the upload brings."""
+    check_count(request)
+    unsent = [*request.context_ids, *request.skipped_ids]
+    position = known + len(unsent)
+    if request.first_position != position:
+        raise InvalidRequestError(
+            f"first_position is {request.first_position}, but the ids sent so far end at {position}: out of step"
+        )
+    if request.parents:
+        check_parents(request.parents, len(request.drafts))
+    deepest = max(depths(request.parents), default=len(request.drafts) - 1)
+    check_ids(engine, unsent, position + max(deepest + 1, bool(request.generate)))
+
+
+def check_count(request: pb.Upload) -> None:
+    """Raise InvalidRequestError for more drafts than one upload may hold."""
+    if len(request.drafts) > MAX_DRAFTS:
+        raise InvalidRequestError(f"{len(request.drafts)} drafts in one upload: at most {MAX_DRAFTS} are judged")
 
 
 def check_ids(engine: Engine, ids: Sequence[int], needed: int) -> None:

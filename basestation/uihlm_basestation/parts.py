@@ -91,3 +91,8 @@ def first(waiting: Waiting, positions: int) -> Part:
 def last(waiting: Waiting) -> Part:
     """Return all that is left of a request."""
     return Part(waiting, waiting.request.last(), waiting.request.positions, last=True)
+
+
+def bill(ran: Forwarded | None) -> pb.Cost:
+    """Return the bill of one request's forwards; nothing where a row was still at hand."""
+    return pb.Cost() if ran is None else ran.cost

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +19,13 @@ import numpy.typing as npt
 from uihlm_basestation.audits import check_kind, skipped_risk
 from uihlm_basestation.batcher import Batcher
 from uihlm_basestation.engines.engine import Engine, Work
-from uihlm_basestation.engines.trees import ROOT, check_parents, check_siblings, depths
-from uihlm_basestation.fit import check_ends, check_ids
-from uihlm_basestation.parts import Forwarded
+from uihlm_basestation.engines.trees import ROOT, check_siblings, depths
+from uihlm_basestation.fit import check_count, check_drafts, check_ids, check_open
+from uihlm_basestation.open_tree import OpenTree, check_continuation
+from uihlm_basestation.parts import Forwarded, bill
 from uihlm_basestation.verification import draw_alone, earns_bonus, prepare, verify_chain, verify_tree
 from uihlm_proto.codecs import Codec, Judge, codec
 from uihlm_proto.errors import InvalidRequestError, ProtocolError
-from uihlm_proto.limits import MAX_DRAFTS
 from uihlm_proto.randomness import KEY_BYTES, Draws
 from uihlm_proto.sampling import Sampling
 from uihlm_proto.v1 import verification_pb2 as pb
@@ -60,6 +61,8 @@ class Session:
         self._epoch = 0
         # The bonus token of the last verdict, while nothing has been judged after it.
         self._bonus: int | None = None
+        # The tree judged last, while uploads may continue it.
+        self._tree: OpenTree | None = None
         self._draws = Draws(bytes(KEY_BYTES))
         self._sampling = Sampling()
         self._codec: Codec = codec("dense32", engine.vocabulary_size)
@@ -75,13 +78,8 @@ class Session:
         """
         if self.state is not State.NEW:
             raise ProtocolError("the session is already open: Open is the first message, once")
-        check_ends(self._engine, request)
-        if len(request.session_key) != KEY_BYTES:
-            raise InvalidRequestError(f"session_key must have {KEY_BYTES} bytes, got {len(request.session_key)}")
-        if not request.prefix_ids:
-            raise InvalidRequestError("prefix_ids is empty: a session starts from at least one token")
+        check_open(self._engine, request)
         prefix = list(request.prefix_ids)
-        check_ids(self._engine, prefix, len(prefix))
         self._codec = codec(request.codec, self._engine.vocabulary_size)
         contract = request.sampling
         # An unset top_p arrives as 0 and means the same as 1: keep all.
@@ -90,7 +88,7 @@ class Session:
         forwarded = await self._batcher.forward(Work(self.number, 0, prefix, 1))
         self._ids, self._ran, self._row = prefix, len(prefix), forwarded.rows[-1]
         self.state = State.READY
-        return pb.Ready(round=request.round, max_context=self._engine.max_context, cost=_cost(forwarded))
+        return pb.Ready(round=request.round, max_context=self._engine.max_context, cost=bill(forwarded))
 
     async def upload(self, request: pb.Upload) -> AsyncIterator[pb.Verdict]:
         """Answer an upload: one verdict on its drafts, or up to `generate` verdicts of one token each.
@@ -103,6 +101,9 @@ class Session:
             raise ProtocolError(f"the session is {self.state.value}: Open comes first")
         if request.epoch > self._epoch:
             raise InvalidRequestError(f"epoch {request.epoch} is ahead of this session's {self._epoch} corrections")
+        if request.continues:
+            yield await self._continue_tree(request)
+            return
         if request.epoch < self._epoch:
             yield pb.Verdict(round=request.round, stale=True)
             return
@@ -117,21 +118,11 @@ class Session:
                 self._epoch += 1
                 yield pb.Verdict(round=request.round, stale=True)
                 return
-        if len(request.drafts) > MAX_DRAFTS:
-            raise InvalidRequestError(f"{len(request.drafts)} drafts in one upload: at most {MAX_DRAFTS} are judged")
+        check_drafts(self._engine, request, len(self._ids))
         unsent = [*request.context_ids, *request.skipped_ids]
-        position = len(self._ids) + len(unsent)
-        if request.first_position != position:
-            raise InvalidRequestError(
-                f"first_position is {request.first_position}, but the ids sent so far end at {position}: out of step"
-            )
-        parents = list(request.parents)
-        if parents:
-            check_parents(parents, len(request.drafts))
-        deepest = max(depths(parents), default=len(request.drafts) - 1)
-        check_ids(self._engine, unsent, position + max(deepest + 1, bool(request.generate)))
-        if parents:
-            yield await self._judge_tree(request, unsent, parents)
+        self._tree = None
+        if request.parents:
+            yield await self._judge_tree(request, unsent)
         elif request.generate == 0:
             yield await self._judge(request, unsent)
         else:
@@ -162,7 +153,7 @@ class Session:
         risk = skipped_risk(request.audit, asked, map(self._sampling.distribution, all_rows[:audited]))
         if not drafts:
             self._ids, self._ran, self._row, self._bonus = ids, len(ids) - 1, None, None
-            return pb.Verdict(round=request.round, last=True, skipped_reject_probability=risk, cost=_cost(forwarded))
+            return pb.Verdict(round=request.round, last=True, skipped_reject_probability=risk, cost=bill(forwarded))
         verdict = verify_chain(
             drafts,
             lambda i: self._sampling.distribution(all_rows[audited + i]),
@@ -188,17 +179,41 @@ class Session:
             reject_probability=[j.reject_probability for j in known if j.reject_probability is not None],
             total_variation=[j.total_variation for j in known if j.total_variation is not None],
             skipped_reject_probability=risk,
-            cost=_cost(forwarded),
+            cost=bill(forwarded),
         )
 
-    async def _judge_tree(self, request: pb.Upload, unsent: list[int], parents: list[int]) -> pb.Verdict:
+    async def _judge_tree(self, request: pb.Upload, unsent: list[int]) -> pb.Verdict:
+        tokens, parents = self._tree_tokens(request), list(request.parents)
+        check_siblings(tokens, parents)
+        tree = OpenTree(request.epoch, request.first_position, tuple(tokens), tuple(parents))
+        return await self._walk(request, tree, [*self._ids, *unsent], ROOT)
+
+    async def _continue_tree(self, request: pb.Upload) -> pb.Verdict:
+        """Take more nodes of the tree judged last; judge what hangs from the LLM's last draw, if that is among them."""
+        check_continuation(request)
+        check_count(request)
+        tokens = self._tree_tokens(request)
+        if self._tree is None or request.epoch != self._tree.epoch:
+            return pb.Verdict(round=request.round, stale=True)
+        tree = self._tree.with_more(request, tokens)
+        root = tree.after(self._ids[-1])
+        if root is None:
+            self._tree = tree
+            return pb.Verdict(round=request.round, stale=True)
+        return await self._walk(request, tree, self._ids, root)
+
+    def _tree_tokens(self, request: pb.Upload) -> list[int]:
         if self._codec.judge is not Judge.COUPLED:
             raise InvalidRequestError(
                 f"a tree is judged by the LLM's own draws: open the session with the codec coupled, not {self._codec.name}"
             )
-        tokens = [self._codec.decode(draft.payload).token for draft in request.drafts]
-        check_siblings(tokens, parents)
-        ids = [*self._ids, *unsent]
+        return [self._codec.decode(draft.payload).token for draft in request.drafts]
+
+    async def _walk(self, request: pb.Upload, tree: OpenTree, ids: list[int], root: int) -> pb.Verdict:
+        """Judge what hangs from the node `root` of a tree, which is the end of `ids`."""
+        nodes = tree.below(root)
+        tokens, parents = tree.hanging(root, nodes)
+        check_ids(self._engine, [], len(ids) + max(depths(parents), default=-1) + 1)
         trunk = ids[self._ran :]
         # The roots hang from the last id: it is run with them, or its row is at hand.
         whole = [*range(ROOT, len(trunk) - 1), *(len(trunk) + parent for parent in parents)]
@@ -208,14 +223,8 @@ class Session:
         if not trunk:
             assert self._row is not None, "with nothing to run, the last row is at hand"
             rows = np.concatenate([self._row[np.newaxis], rows])
-        verdict = verify_tree(
-            tokens,
-            parents,
-            lambda node: self._sampling.distribution(rows[node + 1]),
-            self._draws,
-            len(ids),
-            self._engine.stop_ids,
-        )
+        stop_ids, shape = self._engine.stop_ids, self._sampling.distribution
+        verdict = verify_tree(tokens, parents, lambda node: shape(rows[node + 1]), self._draws, len(ids), stop_ids)
         end = verdict.path[-1] if verdict.path else ROOT
         self._path = [*range(len(trunk)), *(len(trunk) + node for node in verdict.path)]
         self._ids = [*ids, *(tokens[node] for node in verdict.path)]
@@ -225,13 +234,15 @@ class Session:
             self._row = None
             self._epoch += end in parents
         self._bonus = None if end in parents else verdict.token
+        going_on = verdict.token is not None and verdict.token not in stop_ids
+        self._tree = replace(tree, end=nodes[end] if verdict.path else root) if going_on else None
         return pb.Verdict(
             round=request.round,
             accepted=len(verdict.path),
-            path=verdict.path,
+            path=[nodes[node] for node in verdict.path],
             token_id=verdict.token,
             y_d=verdict.y_d,
-            cost=_cost(forwarded),
+            cost=bill(forwarded),
         )
 
     async def _generate(self, request: pb.Upload, unsent: list[int]) -> AsyncIterator[pb.Verdict]:
@@ -254,7 +265,7 @@ class Session:
                 last = token in self._engine.stop_ids or i + 1 == request.generate or full
                 # The engine runs on while the verdict is written.
                 running = None if last else self._next_row()
-                yield pb.Verdict(round=request.round, token_id=token, last=last, cost=_cost(forwarded))
+                yield pb.Verdict(round=request.round, token_id=token, last=last, cost=bill(forwarded))
                 if last:
                     return
         finally:
@@ -287,8 +298,3 @@ class Session:
             )
             forward.add_done_callback(lambda _: ahead.cancel())
         return forward
-
-
-def _cost(ran: Forwarded | None) -> pb.Cost:
-    """Return the bill of one request's forwards; nothing where a row was still at hand."""
-    return pb.Cost() if ran is None else ran.cost

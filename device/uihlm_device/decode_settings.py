@@ -29,8 +29,8 @@ class DecodeSettings:
         readout: reading of the attention.
         draft_length: drafts an upload carries under a policy that uploads every token; a bonus token follows two or more.
             AUTO picks the length for each answer (uihlm_device/draft_length.py).
-        in_flight: uploads that may wait for their verdicts at once; 1 waits for each. Of trees at most one waits: with 2 the
-            device drafts on meanwhile.
+        in_flight: uploads that may wait for their verdicts at once; 1 waits for each. Of a tree, the others continue it; a
+            device that is to bear outages drafts on meanwhile, but does not send.
         audit: whether the base station says of skipped tokens too how likely it would have rejected them.
         risk: budget of skipping, rejection probability of skipped tokens a token; None sets none. Implies the audit.
         recalibrate: whether θ_u moves between answers to hold that budget.
@@ -40,7 +40,7 @@ class DecodeSettings:
 
     Raises:
         InvalidRequestError: for a draft length outside 1 … 64, a window below 1, or a tree of more than 64 nodes or beside
-            a draft length or a window above 2.
+            a draft length.
     """
 
     sampling: Sampling
@@ -73,10 +73,9 @@ class DecodeSettings:
             raise InvalidRequestError(f"at least 1 upload must be allowed in flight, got {self.in_flight}")
         if not 0 <= self.tree <= MAX_DRAFTS:
             raise InvalidRequestError(f"a tree has 1 … {MAX_DRAFTS} nodes, or is 0 for none, got {self.tree}")
-        if self.tree and (self.draft_length != 1 or self.in_flight > 2):
+        if self.tree and self.draft_length != 1:
             raise InvalidRequestError(
-                f"a tree of {self.tree} nodes takes the place of blocks, and one of them waits at a time: leave the draft "
-                "length at 1, and the uploads in flight at 1 (wait) or 2 (draft on meanwhile)"
+                f"a tree of {self.tree} nodes takes the place of blocks: leave the draft length at 1, got {self.draft_length}"
             )
 
     @property

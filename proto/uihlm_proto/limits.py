@@ -9,6 +9,9 @@ PROTOCOL_VERSION = 1
 # A chain or tree of drafts longer than this pays nowhere and only costs memory.
 MAX_DRAFTS = 64
 
+# Of a tree that is sent in several uploads.
+MAX_TREE = 1024
+
 # A varint id has at most 5 bytes; fixed fields, tags and lengths fit in the envelope.
 _ID_BYTES = 5
 _ENVELOPE_BYTES = 4096

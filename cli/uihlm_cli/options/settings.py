@@ -94,11 +94,8 @@ def _check_tree(values: Values, policies: tuple[str, ...]) -> None:
             "--tree needs --policy hlm and --codec coupled: only the LLM's own draws can walk a tree of drafts, got "
             f"--policy {', '.join(policies)} and --codec {values['codec']}"
         )
-    elif values["tree"] and (values["draft_length"] != 1 or values["in_flight"] > 2):
-        problem = (
-            "--tree takes the place of --draft-length, and one tree waits at a time: leave --draft-length out, and "
-            "--in-flight at 1 (wait) or 2 (draft on meanwhile)"
-        )
+    elif values["tree"] and values["draft_length"] != 1:
+        problem = "--tree takes the place of --draft-length: leave --draft-length out"
     if problem is not None:
         raise click.BadParameter(problem, param_hint="--tree")
 

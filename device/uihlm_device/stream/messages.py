@@ -20,6 +20,7 @@ def upload_message(round_number: int, upload: Upload) -> pb.Upload:
         audit=upload.audit,
         drafts=[pb.Draft(payload=payload) for payload in upload.payloads],
         parents=upload.parents,
+        continues=upload.continues,
         generate=upload.generate,
         assumed_id=upload.assumed_id,
     )

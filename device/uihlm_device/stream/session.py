@@ -23,6 +23,7 @@ class Upload:
         generate: with no drafts, how many tokens the LLM may write.
         assumed_id: the bonus token that this upload takes for granted, whose verdict is still in flight.
         parents: of a tree, the index in `payloads` of each draft's parent, −1 for a root; empty for a chain.
+        continues: of a tree, how many of its nodes were sent before; then `parents` counts from its first node.
         audit: one byte a skipped id (uihlm_proto/audit.py), or none; without drafts it is all the upload asks for.
     """
 
@@ -35,6 +36,7 @@ class Upload:
     generate: int = 0
     assumed_id: int | None = None
     parents: Sequence[int] = ()
+    continues: int = 0
     audit: bytes = b""
 
 
@@ -70,10 +72,10 @@ class Verdict:
         token: the token after them, if any.
         y_d, reject_prob, tv: per judged draft; the last two are empty where the base station does not know x.
         skipped_reject_prob: per audited skipped token.
-        stale: nothing was judged: the upload was built on a corrected round.
+        stale: nothing was judged: the upload was built on a corrected round, or on branches that the LLM left.
         last: the last verdict of a `generate` round.
         cost: what it cost the base station.
-        path: of a tree, the drafts that stand, from a root down.
+        path: of a tree, the nodes that stand, from a root down.
     """
 
     accepted: int

@@ -1,4 +1,4 @@
-"""A tree of drafts as it is sent, and a draft of it as the records know drafts."""
+"""A tree of drafts as it grows and is sent, and a draft of it as the records know drafts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from uihlm_device.rules.policies import Evidence, known
 from uihlm_device.trees.race import Race
-from uihlm_device.trees.tree import Place, Tree
+from uihlm_device.trees.sent import Sent
+from uihlm_device.trees.tree import Tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,26 +24,24 @@ class TreeDraft:
         return known(self.evidence.x_d)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Grown:
-    """A tree as it is sent.
+    """A tree that grows after the last token that stands.
 
     Attributes:
-        tree: what has run, of which this is a part.
+        tree: what has run.
         race: whose candidates its nodes are.
-        places: its drafts.
-        parents: the index of each one's parent.
-        draft_s: device seconds it took.
+        sent: what the base station has of it.
+        draft_s: device seconds since the last verdict.
     """
 
     tree: Tree
     race: Race
-    places: list[Place]
-    parents: list[int]
-    draft_s: float
+    sent: Sent
+    draft_s: float = 0.0
 
     def draft(self, node: int) -> TreeDraft:
-        """Return a node as a draft."""
-        place = self.places[node]
+        """Return a node that was sent as a draft."""
+        place = self.sent.places[node]
         below = self.tree.candidates[place.below + 1]
         return TreeDraft(Evidence(below.tokens[place.rank], below.x[place.rank], None, None, None, None, None))

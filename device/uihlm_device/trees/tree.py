@@ -106,10 +106,14 @@ class Tree:
 
     def nodes(self) -> tuple[list[Place], list[int], float]:
         """Return the tree as it is known: its nodes, the index of each one's parent (ROOT of the roots), and E."""
-        places, _ = self._likeliest(self.size, 0)
+        places = self.likeliest(self.size)
         index = {place: number for number, place in enumerate(places)}
         parents = [ROOT if place.below == ROOT else index[self.run[place.below]] for place in places]
         return places, parents, 1.0 + sum(self._chance[p.below + 1] * self._chance_of(p) for p in places)
+
+    def likeliest(self, size: int) -> list[Place]:
+        """Return the `size` likeliest nodes of those known, parents first."""
+        return self._likeliest(size, 0)[0]
 
     def _chance_of(self, place: Place) -> float:
         return self.candidates[place.below + 1].chances[place.rank]

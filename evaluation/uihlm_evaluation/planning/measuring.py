@@ -157,8 +157,8 @@ def _tree(rig: Rig, nodes: int) -> tuple[TreeFigures, float, list[list[TokenReco
     figures = TreeFigures(
         nodes,
         tokens / rounds.rounds,
-        rounds.drafter_calls / rounds.rounds,
-        rounds.drafter_nodes / rounds.rounds,
+        rounds.grower.calls / rounds.rounds,
+        rounds.grower.nodes / rounds.rounds,
     )
     return figures, _quartile(grown_s), answers
 
