@@ -38,6 +38,7 @@ def test_a_hundred_thousand_messages_disturb_neither_the_base_station_nor_a_neig
     assert {
         "chain",
         "tree",
+        "more of a tree",
         "in flight",
         "stale",
         "mutated bytes",

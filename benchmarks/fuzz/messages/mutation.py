@@ -11,7 +11,7 @@ from benchmarks.fuzz.messages.belief import Belief
 from uihlm_proto.v1 import verification_pb2 as pb
 
 _EDGES = (0, 1, 2, 127, 128, 255, 256, 2**16, 2**31 - 1, 2**31, 2**32 - 1)
-_NUMBERS = ("round", "epoch", "first_position", "generate", "assumed_id")
+_NUMBERS = ("round", "epoch", "first_position", "generate", "assumed_id", "continues")
 _LISTS = ("context_ids", "skipped_ids")
 
 
@@ -55,7 +55,9 @@ def odd_fields(rng: random.Random, belief: Belief, request: pb.VerifyRequest) ->
             case 3:
                 upload.parents.extend(rng.choices((-1, 0, 1, -2, 63, 2**31 - 1), k=rng.randint(1, 5)))
             case _:
-                name = rng.choice(("drafts", "parents", "audit", "skipped_ids", "context_ids", "assumed_id"))
+                name = rng.choice(
+                    ("drafts", "parents", "audit", "skipped_ids", "context_ids", "assumed_id", "continues")
+                )
                 upload.ClearField(name)
     return request
 

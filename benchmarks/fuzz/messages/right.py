@@ -125,6 +125,37 @@ def tree(rng: random.Random, belief: Belief) -> pb.VerifyRequest | None:
     return _upload(rng, belief, unsent, drafts=[pb.Draft(payload=bytes([t])) for t in tokens], parents=parents)
 
 
+def continued(rng: random.Random, belief: Belief) -> pb.VerifyRequest | None:
+    """Return more of the tree that was judged last, on the LLM's way or beside it."""
+    tree, nodes = belief.tree, rng.randint(1, 6)
+    if tree is None or nodes + len(tree.tokens) > belief.room:
+        return None
+    before = len(tree.tokens)
+    taken = set(zip(tree.parents, tree.tokens, strict=True))
+    tokens: list[int] = []
+    parents: list[int] = []
+    for node in range(before, before + nodes):
+        parent, token = rng.randint(-1, node - 1), rng.randrange(VOCABULARY)
+        if rng.random() < 0.5:
+            # What the LLM drew, or a node that hangs from it.
+            parent, token = (tree.end, belief.ids[-1]) if node == before else (node - 1, token)
+        while (parent, token) in taken:
+            token = (token + 1) % VOCABULARY
+        taken.add((parent, token))
+        parents.append(parent)
+        tokens.append(token)
+    return pb.VerifyRequest(
+        upload=pb.Upload(
+            round=rng.getrandbits(32),
+            epoch=tree.epoch,
+            first_position=tree.first_position,
+            drafts=[pb.Draft(payload=bytes([token])) for token in tokens],
+            parents=parents,
+            continues=before,
+        )
+    )
+
+
 def generate(rng: random.Random, belief: Belief) -> pb.VerifyRequest | None:
     """Return a request that the LLM go on alone, sometimes for more than the context holds."""
     unsent = ids(rng, 2)
@@ -209,9 +240,10 @@ Maker = Callable[[random.Random, Belief], pb.VerifyRequest | None]
 RIGHT: dict[str, Maker] = {
     "chain": chain,
     "tree": tree,
+    "more of a tree": continued,
     "generate": generate,
     "audit": audit,
     "stale": stale,
     "wrong guess": wrong_guess,
 }
-WEIGHTS = (8, 3, 1, 1, 3, 1)
+WEIGHTS = (8, 3, 3, 1, 1, 3, 1)

@@ -169,6 +169,12 @@ def _bonus(rng: random.Random, belief: Belief, request: pb.Upload) -> None:
     request.assumed_id = rng.getrandbits(32)
 
 
+def _continues(rng: random.Random, belief: Belief, request: pb.Upload) -> None:
+    # A tree is continued by drafts alone.
+    request.continues = rng.choice((1, 7, 2**32 - 1))
+    request.skipped_ids.append(1)
+
+
 UPLOADS: dict[str, Wrong] = {
     "payload": Wrong(_payload, INVALID),
     "values": Wrong(_values, INVALID),
@@ -181,6 +187,7 @@ UPLOADS: dict[str, Wrong] = {
     "full context": Wrong(_full, INVALID),
     "parents": Wrong(_parents, INVALID),
     "audit": Wrong(_audit, INVALID),
+    "more than a tree's drafts": Wrong(_continues, INVALID),
     "bonus that never came": Wrong(_bonus, INVALID),
 }
 
