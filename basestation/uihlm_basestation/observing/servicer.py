@@ -166,6 +166,9 @@ def _rejects(upload: pb.Upload, verdict: pb.Verdict) -> bool:
     """Whether the LLM's token took the place of a draft: of the next of a chain, or of all below the end of a path."""
     if not verdict.HasField("token_id"):
         return False
+    if upload.continues and not verdict.path:
+        # What hangs from the node that the LLM's last draw came to is in the session alone.
+        return False
     if upload.parents:
         return (verdict.path[-1] if verdict.path else -1) in upload.parents
     return verdict.accepted < len(upload.drafts)

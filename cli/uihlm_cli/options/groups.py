@@ -103,7 +103,7 @@ decode_options: Callable[[F], F] = group(
         "--in-flight",
         type=click.IntRange(1),
         default=1,
-        help="Uploads that may wait for verdicts at once; 1 waits for each. With --tree, 2 drafts on while one waits.",
+        help="Uploads that may wait for verdicts at once; 1 waits for each. With --tree the others continue the tree.",
     ),
     option(
         "--tree",
