@@ -51,7 +51,6 @@ WAYS = {
     "blocks in flight": Way("hlm", "dense32", (("draft_length", 4), ("in_flight", 3))),
     "skipping in flight, audited": Way("ui", "dense32", (("in_flight", 3), ("audit", True))),
     "tree": Way("hlm", "coupled", (("tree", 8),)),
-    "tree in flight": Way("hlm", "coupled", (("tree", 8), ("in_flight", 3))),
     "llm": Way("llm"),
 }
 

@@ -51,6 +51,17 @@ def test_verdicts_that_are_waited_for_in_real_time_are_asked_again_alike(address
     assert conversation.lost_links and said(records) == said(whole)
 
 
+def test_a_tree_that_could_be_continued_writes_the_same_though_under_an_outage_it_is_not(address: Address) -> None:
+    """Where a token came from differs; what it is does not."""
+    way = Way("hlm", "coupled", (("tree", 8), ("in_flight", 3)))
+    with bench(address, way.codec) as device:
+        _, undisturbed = write(device, way, 0)
+    with Proxy(address, Fault.RESET, every=8) as proxy, bench(proxy.address, way.codec) as device:
+        _, conversation = write(device, way, 0, WAIT)
+    assert conversation.ids == undisturbed.ids
+    assert conversation.lost_links, "nothing was lost, so nothing was shown"
+
+
 def test_late_answers_are_no_loss(address: Address) -> None:
     way = WAYS["blocks in flight"]
     with bench(address, way.codec) as device:

@@ -52,7 +52,7 @@ VARIANTS = (
     *(Variant(f"in flight {window}", in_flight=window) for window in (2, 4, 16)),
     *(Variant(f"L={length} in flight 2", draft_length=length, in_flight=2) for length in (2, 4)),
     *(Variant(f"tree {nodes}", tree=nodes) for nodes in (4, 8, 16, 64)),
-    Variant("tree 8 in flight", tree=8, in_flight=2),
+    *(Variant(f"tree {nodes} in flight {window}", tree=nodes, in_flight=window) for nodes, window in ((8, 4), (4, 8))),
 )
 
 
