@@ -137,7 +137,14 @@ def main() -> None:
     print("charged, ms: " + ", ".join(f"{name[:-2]} {1e3 * value:.2f}" for name, value in charged.items()))
     print("coding one distribution, ms: " + ", ".join(f"{name} {ms:.2f}" for name, ms in coded_ms.items()))
     print(table(found))
+    document: dict[str, object] = {
+        "charged": charged,
+        "coding_ms": coded_ms,
+        "variants": {name: {link: asdict(f) for link, f in on.items()} for name, on in found.items()},
+    }
     if options.only:
+        if options.json:
+            Path(options.json).write_text(json.dumps(document, indent=1), encoding="utf-8")
         return
     same = {
         name: float(np.mean([_ids(a) == _ids(b) for a, b in zip(own.records, ran["llm"].records, strict=True)]))
@@ -152,14 +159,7 @@ def main() -> None:
     if options.figures:
         draw(found, Path(options.figures))
     if options.json:
-        document = {
-            "charged": charged,
-            "coding_ms": coded_ms,
-            "same_answers": same,
-            "quality": scores,
-            "claims": [str(claim) for claim in checked],
-            "variants": {name: {link: asdict(f) for link, f in on.items()} for name, on in found.items()},
-        }
+        document |= {"same_answers": same, "quality": scores, "claims": [str(claim) for claim in checked]}
         Path(options.json).write_text(json.dumps(document, indent=1), encoding="utf-8")
 
 
