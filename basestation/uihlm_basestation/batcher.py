@@ -20,6 +20,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,7 @@ from uihlm_basestation.parts import Forwarded, Part, Waiting, first, last
 log = logging.getLogger(__name__)
 
 Rows = list[npt.NDArray[np.float32]]
+T = TypeVar("T")
 
 # What rides with a verdict (skipped tokens, the last correction) is rarely longer.
 SHORT = 16
@@ -197,13 +199,24 @@ class Batcher:
         outcome: Rows | Exception
         spent_j: float | None = None
         try:
-            spent = None if self._counters is None else self._counters.begin()
+            spent = self._count(lambda counters: counters.begin())
             outcome = self._engine.forward([part.work for part in batch])
-            spent_j = None if spent is None else spent()
+            spent_j = None if spent is None else self._count(lambda _: spent())
         except Exception as error:
             outcome = error
         ended_s = time.perf_counter()
         loop.call_soon_threadsafe(self._finish, batch, outcome, started_s, ended_s, spent_j)
+
+    def _count(self, read: Callable[[EnergyCounters], T]) -> T | None:
+        """Read the energy counters; where they fail, say so and measure no more: the answers go on."""
+        if self._counters is None:
+            return None
+        try:
+            return read(self._counters)
+        except Exception:
+            log.exception("the energy counters cannot be read: verdicts tell no joules from now on")
+            self._counters = None
+            return None
 
     def _finish(
         self, batch: Sequence[Part], outcome: Rows | Exception, started_s: float, ended_s: float, spent_j: float | None

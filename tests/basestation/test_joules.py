@@ -40,6 +40,36 @@ def test_a_verdict_tells_the_joules_of_its_forward_and_ready_those_of_the_prefil
         assert (verdict.cost.forwards, verdict.cost.energy_j) == (1, 10.0)
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_counters_that_fail_cost_no_answer(when, caplog):
+    class Failing(FakeCounters):
+        begun = 0
+
+        def begin(self):
+            self.begun += 1
+            if self.begun == 2 and when == "before":
+                raise OSError("no such counter")
+            end = super().begin()
+
+            def ended():
+                if self.begun == 2:
+                    raise OSError("no such counter")
+                return end()
+
+            return ended
+
+    counters = Failing()
+    engine = Costly(counters)
+    with standing(engine, counters=counters) as station, RawClient(station.address) as client:
+        stream = client.stream()
+        assert stream.ask(opening(engine)).ready.cost.energy_j == 10.0
+        verdict = stream.ask(upload(engine, **SKIPPED)).verdict
+        assert verdict.cost.forwards == 1 and not verdict.cost.HasField("energy_j")
+        other = client.stream()
+        assert not other.ask(opening(engine)).ready.cost.HasField("energy_j")
+    assert counters.begun == 2 and "verdicts tell no joules from now on" in caplog.text
+
+
 def test_without_counters_nothing_is_told():
     engine = FakeEngine(LOGITS, V)
     with standing(engine) as station, RawClient(station.address) as client:
@@ -101,24 +131,3 @@ def test_a_request_that_was_cut_adds_its_forwards_up():
     # However forwards were cut, all their joules are told, once.
     assert sum(one.energy_j for one in found) % 5.0 == pytest.approx(0.0, abs=1e-9)
     assert sum(one.energy_j for one in found) >= 5.0 * max(one.forwards for one in found)
-
-
-def test_counters_that_fail_fail_the_round_and_not_the_engine():
-    class Broken(FakeCounters):
-        def begin(self):
-            if self.windows == 1:
-                raise OSError("the counter is gone")
-            return super().begin()
-
-    async def scenario():
-        batcher = Batcher(FakeEngine(LOGITS, V), counters=(counters := Broken()))
-        try:
-            await batcher.forward(Work(1, 0, [1], 1))
-            with pytest.raises(OSError, match="the counter is gone"):
-                await batcher.forward(Work(1, 1, [2], 1))
-            counters.windows = 2
-            assert (await batcher.forward(Work(1, 1, [2], 1))).forwards == 1
-        finally:
-            await batcher.close()
-
-    asyncio.run(asyncio.wait_for(scenario(), 20))

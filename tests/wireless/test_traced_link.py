@@ -80,6 +80,19 @@ def test_a_stream_that_broke_off_goes_on_in_its_trace_and_another_does_not(trace
     assert anew.upload(5, 20.0, 500, 500, 50) == pytest.approx(20.5)
 
 
+def test_streams_that_nobody_opens_again_are_forgotten(trace):
+    """Only the latest: a device may serve for months."""
+    device, kept = link(trace()), 1024
+    keys = [index.to_bytes(16, "little") for index in range(kept + 1)]
+    for number, key in enumerate(keys):
+        device.broke_off(device.open(number, 10.0, 25, key))
+    latest = device.open(5000, 13.0, 25, keys[-1])
+    assert latest.upload(5001, 13.0, 500, 500, 50) == pytest.approx(14.0)
+    device.open(5002, 20.0, 25, keys[-1])
+    oldest = device.open(5003, 30.0, 25, keys[0])
+    assert oldest.upload(5004, 30.0, 500, 500, 50) == pytest.approx(30.5)
+
+
 def test_fading_beside_a_trace_is_refused(trace):
     with pytest.raises(InvalidRequestError, match="holds its own fading"):
         LinkSettings(trace=trace(), fading=FadingMode.SLOTTED)

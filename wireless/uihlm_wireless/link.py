@@ -27,6 +27,8 @@ from uihlm_wireless.settings import LinkSettings, Uplink
 from uihlm_wireless.timing import MEASURED, TimingProfile
 from uihlm_wireless.trace import Replay
 
+_MOST_BROKEN_OFF = 1024
+
 
 class Link:
     """One device's radio link: free or busy until some time, whatever the session.
@@ -67,6 +69,9 @@ class Link:
         """Say that a session's stream was lost: opened again under its key, it does not begin its trace anew."""
         if isinstance(session._uplink, Replay):
             self._broken_off[session._key] = session._uplink
+            # Of most of those given up nobody opens another stream.
+            while len(self._broken_off) > _MOST_BROKEN_OFF:
+                del self._broken_off[next(iter(self._broken_off))]
 
     def _occupy_uplink(self, ready_at: float, grant_s: float, uplink: Uplink, bit: int) -> tuple[float, float, float]:
         """Take the uplink for one message of so many bits.
