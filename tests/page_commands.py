@@ -39,7 +39,10 @@ SMALL: dict[tuple[str, str], tuple[str, ...]] = {
     ("uihlm-device", "joules"): (),
     ("uihlm-device", "report"): (),
     ("uihlm-device", "plan"): (),
+    ("uihlm-device", "serve"): ("--port", "0"),
     ("uihlm-bs", "serve"): ("--port", "0"),
+    ("uihlm-bs", "health"): (),
+    **{(program, flag): () for program in ("uihlm-bs", "uihlm-device") for flag in ("--help", "--version")},
 }
 # With real weights these alone: the others have slow tests of their own.
 QUICK = ("chat", "eval", "plan", "trace", "score", "serve")
@@ -82,6 +85,8 @@ def run(command: Command, address: str) -> str | None:
     befores = ("", *command.words[:-1])
     words = [address if before == "--server" else word for before, word in zip(befores, command.words, strict=True)]
     arguments = [*words[1:], *SMALL[command.words[:2]]]
+    if words[1] == "health" and "--server" not in words:
+        arguments += ["--server", address]
     if words[1] == "eval" and "--output" not in words:
         # Folders are named after the second, and these runs take less.
         arguments += ["--output", f"runs/line-{command.line}"]
@@ -96,6 +101,7 @@ def fake_pair() -> Iterator[str]:
     """Fake weights below everything, and the address of a base station that has them; `serve` ends once it is ready."""
     from uihlm_basestation.local import local_basestation
     from uihlm_cli.station import serve as serve_command
+    from uihlm_device.endpoint import server as endpoint
 
     with pytest.MonkeyPatch.context() as patch:
         weights = installed(patch, Path.cwd())
@@ -106,6 +112,7 @@ def fake_pair() -> Iterator[str]:
         patch.setattr(serve_command, "resolve", weights.resolve)
         patch.setattr(serve_command, "load_engine", weights.engine)
         patch.setattr(serve_command, "serve", until_ready(serve_command.serve))
+        patch.setattr(endpoint, "serve", endpoint_until_ready(endpoint.serve))
         with local_basestation(weights.engine()) as address:
             yield str(address)
 
@@ -116,12 +123,14 @@ def bundled_pair() -> Iterator[str]:
     from uihlm_basestation.engines.loading import load_engine
     from uihlm_basestation.local import local_basestation
     from uihlm_cli.station import serve as serve_command
+    from uihlm_device.endpoint import server as endpoint
     from uihlm_models.presets import Role
     from uihlm_models.sources import resolve
 
     with pytest.MonkeyPatch.context() as patch:
         install_zeus(patch, FakeMachine(gpus=(2.0,)))
         patch.setattr(serve_command, "serve", until_ready(serve_command.serve))
+        patch.setattr(endpoint, "serve", endpoint_until_ready(endpoint.serve))
         with local_basestation(load_engine(resolve("bundled", Role.TARGET))) as address:
             yield str(address)
 
@@ -137,6 +146,19 @@ def until_ready(serve: Callable[..., Any]) -> Callable[..., Any]:
             os.kill(os.getpid(), signal.SIGTERM)
 
         return serve(*others, ready, telemetry, reflection, **named)
+
+    return served
+
+
+def endpoint_until_ready(serve: Callable[..., None]) -> Callable[..., None]:
+    """The device's endpoint, likewise."""
+
+    def served(completer: Any, listening: Any, on_ready: Callable[[str], None]) -> None:
+        def ready(address: str) -> None:
+            on_ready(address)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        serve(completer, listening, ready)
 
     return served
 
