@@ -19,6 +19,7 @@ _CURVES = {
     "in flight 16": "one draft, in flight",
     "tree 16": "tree of 16",
     "tree 64": "tree of 64",
+    "tree 4 in flight 8": "trees of 4, 8 in flight",
 }
 _BARS = ("dense32", "dense16", "lattice 64", "lattice 16", "coupled", "tree 16", "llm")
 
