@@ -82,7 +82,7 @@ def written(way: Way, conditions: Conditions) -> tuple[dict[str, float], dict[st
     figures = {"acceptance": 1.0 - fallen / judged if judged else 0.5}
     if decoder.trees is not None:
         rounds = decoder.trees
-        figures |= {"tokens": n / rounds.rounds, "calls": rounds.drafter_calls, "nodes": rounds.drafter_nodes}
+        figures |= {"tokens": n / rounds.rounds, "calls": rounds.grower.calls, "nodes": rounds.grower.nodes}
         figures |= {name: figures[name] / rounds.rounds for name in ("calls", "nodes")}
     took = {
         "seconds": (elapsed_s - opened_s) / n,
