@@ -12,6 +12,7 @@ from uihlm_device.conversation import Conversation
 from uihlm_device.outages.outage import OnOutage, Outage
 from uihlm_device.tokens import Origin, TokenRecord
 from uihlm_proto.errors import ProtocolError
+from uihlm_proto.limits import MAX_TREE
 from uihlm_proto.randomness import session_key
 from uihlm_proto.v1 import verification_pb2 as pb
 from uihlm_wireless.clock import EnforcedClock
@@ -53,9 +54,9 @@ def address(heard: Heard) -> Iterator[object]:
         yield address
 
 
-def bench(address: object, clock=None, rtt_s: float = 0.15) -> Bench:
+def bench(address: object, clock=None, rtt_s: float = 0.15, logits=X) -> Bench:
     link = LinkSettings(radio=None, rtt_s=rtt_s)
-    return Bench(address, FakeDrafter(X, V, [STOP]), "coupled", link=link, clock=clock)
+    return Bench(address, FakeDrafter(logits, V, [STOP]), "coupled", link=link, clock=clock)
 
 
 def tokens(records: list[TokenRecord]) -> list[int]:
@@ -136,6 +137,17 @@ def test_a_chat_goes_on_after_an_answer_that_left_uploads_behind(address: object
             assert tokens(list(fresh.decoder("llm", 12).answer(again))) == second
             again.end_session()
     assert heard.of(continues=True)
+
+
+def test_a_tree_that_never_misses_is_begun_anew_before_it_is_too_large(address: object, heard: Heard) -> None:
+    """With the LLM as drafter every draw was sent: nothing but the protocol's limit ends the tree."""
+    with bench(address, logits=Y, rtt_s=1.0) as twin:
+        longest = max(range(12), key=lambda index: len(twin.run("llm", PROMPT, index=index, max_tokens=400)))
+        heard.rounds.clear()
+        alone = twin.run("llm", PROMPT, index=longest, max_tokens=400)
+        assert tokens(twin.run("hlm", PROMPT, index=longest, max_tokens=400, tree=64, in_flight=30)) == tokens(alone)
+    sizes = [request.continues + len(request.drafts) for request, _ in heard.rounds]
+    assert MAX_TREE - 64 < max(sizes) <= MAX_TREE
 
 
 @pytest.mark.parametrize("limit", range(1, 9))

@@ -38,7 +38,7 @@ from uihlm_device.trees.tree import Place
 from uihlm_proto.codecs import Codec, Judge
 from uihlm_proto.codecs.ids import encode_id
 from uihlm_proto.errors import InvalidRequestError, ProtocolError
-from uihlm_proto.limits import MAX_DRAFTS
+from uihlm_proto.limits import MAX_DRAFTS, MAX_TREE
 from uihlm_wireless.clock import Clock
 from uihlm_wireless.ledger import Ledger
 from uihlm_wireless.timing import TimingProfile
@@ -199,7 +199,7 @@ class TreeRounds:
         took_s = 0.0
         # As long as the last verdict took; a batch that would end after that would make this one wait.
         while not self._landed(session, flights[0]) and (most := pace.fits(took_s)):
-            sends = len(flights) < window
+            sends = len(flights) < window and len(sent.tokens) + size <= MAX_TREE
             nodes, spent_s = self.grower.run_batch(tree, grown.race, len(sent.places) if sends else MAX_DRAFTS, most)
             if nodes:
                 pace.ran(nodes, spent_s)
