@@ -8,6 +8,7 @@ import click
 
 from uihlm_cli.options.flags import Values
 from uihlm_cli.options.link_traces import traced
+from uihlm_cli.options.load import loaded
 from uihlm_cli.options.outages import outage_of
 from uihlm_cli.options.weights import llm_dtype
 from uihlm_device.decode_settings import DecodeSettings
@@ -49,7 +50,7 @@ def run_config(values: Values, policies: tuple[str, ...], selection: Selection =
     """Return the settings that the flags of all groups say; click.UsageError where two of them exclude each other."""
     _check_tree(values, policies)
     _check_audits(values)
-    link = link_settings(values)
+    link, load = link_settings(values), loaded(values)
     transmit_w = link.radio.transmit_power_w if link.radio is not None else 0.0
     return RunConfig(
         selection=selection,
@@ -74,8 +75,8 @@ def run_config(values: Values, policies: tuple[str, ...], selection: Selection =
         codec=values["codec"],
         link=link,
         clock=ClockMode(values["clock"]),
-        timing=TimingProfile(values["draft_time_s"], values["forward_time_s"], values["position_time_s"] or 0.0),
-        joules=JouleProfile(transmit_w, values["device_w"], values["basestation_w"]),
+        timing=TimingProfile(values["draft_time_s"], load.forward_s, load.position_s),
+        joules=JouleProfile(transmit_w, values["device_w"], load.basestation_w),
         model=values["model"],
         llm=llm_name(values),
         llm_dtype=llm_dtype(values, llm_name(values)),

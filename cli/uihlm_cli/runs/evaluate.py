@@ -25,6 +25,7 @@ from uihlm_cli.options.groups import (
     selection_options,
 )
 from uihlm_cli.options.link_traces import trace_words
+from uihlm_cli.options.load import load_option
 from uihlm_cli.options.meters import OpenMeter, meter_options, open_meter
 from uihlm_cli.options.outages import outage_options
 from uihlm_cli.options.settings import run_config
@@ -48,6 +49,7 @@ from uihlm_evaluation.runs.runner import Bench, run
 @audit_options
 @risk_options
 @link_options("paper", ClockMode.SIMULATED)
+@load_option
 @energy_options
 @meter_options
 @model_options
