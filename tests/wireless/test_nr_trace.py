@@ -30,6 +30,21 @@ class FakeSionna:
                 fake.channels.append((batch_size, num_time_steps, sampling_frequency))
                 return torch.arange(1.0, num_time_steps + 1), None
 
+        class UMi:
+            def __init__(self, **settings):
+                fake.channels.append(settings)
+
+            def set_topology(self, *topology):
+                fake.channels.append(topology)
+
+            def __call__(self, num_time_samples, sampling_frequency):
+                fake.channels.append((num_time_samples, sampling_frequency))
+                return torch.arange(1.0, num_time_samples + 1), None
+
+        def topology(**settings):
+            fake.channels.append(settings)
+            return "here", "there"
+
         class PHYAbstraction:
             def __call__(self, mcs, sinr, mcs_table_index, mcs_category):
                 slot = len(fake.grids)
@@ -62,8 +77,9 @@ class FakeSionna:
             "sionna.phy.channel": {
                 "cir_to_ofdm_channel": spread,
                 "subcarrier_frequencies": lambda n, spacing: torch.arange(float(n)) * spacing,
+                "gen_single_sector_topology": topology,
             },
-            "sionna.phy.channel.tr38901": {"TDL": TDL},
+            "sionna.phy.channel.tr38901": {"TDL": TDL, "UMi": UMi, "Antenna": lambda **settings: settings},
             "sionna.sys": {"PHYAbstraction": PHYAbstraction, "OuterLoopLinkAdaptation": OuterLoopLinkAdaptation},
         }
         for name, members in parts.items():
@@ -106,6 +122,21 @@ def test_the_channel_is_the_one_asked_for(monkeypatch):
     ]
 
 
+def test_a_place_in_a_microcell_has_the_speed_and_the_mean_snr_asked_for(monkeypatch):
+    fake = FakeSionna(monkeypatch)
+    made = nr.nr_trace(NrSettings(10.0, nr.UMI, speed_m_s=3.0, carrier_hz=2e9, duration_s=0.003))
+    model, drawn, placed, run = fake.channels
+    assert model["carrier_frequency"] == 2e9 and model["direction"] == "uplink"
+    assert not model["enable_pathloss"] and not model["enable_shadow_fading"]
+    assert model["ut_array"] == model["bs_array"] and model["ut_array"]["carrier_frequency"] == 2e9
+    assert (drawn["scenario"], drawn["min_ut_velocity"], drawn["max_ut_velocity"]) == ("umi", 3.0, 3.0)
+    assert drawn["num_ut"] == drawn["batch_size"] == 1 and drawn["indoor_probability"] == 0.0
+    assert placed == ("here", "there") and run == (3, pytest.approx(1000.0))
+    # Gains 1, 2, 3: scaled to a mean of 10 dB.
+    assert [grid[1] for grid in fake.grids] == pytest.approx([5.0, 10.0, 15.0])
+    assert len(made.rates_bit_s) == 3
+
+
 def test_shannon_is_summed_over_subcarriers_of_the_same_channel(monkeypatch):
     FakeSionna(monkeypatch)
     made = nr.nr_trace(NrSettings(snr_db=0.0, duration_s=0.003))
@@ -142,9 +173,10 @@ def test_settings_out_of_range_are_refused(wrong):
 
 
 @pytest.mark.slow
-def test_sionna_itself_carries_less_than_shannon_and_repeats():
+@pytest.mark.parametrize("model", ["C", nr.UMI])
+def test_sionna_itself_carries_less_than_shannon_and_repeats(model):
     pytest.importorskip("sionna")
-    settings = NrSettings(snr_db=20.0, duration_s=0.3, seed=4)
+    settings = NrSettings(snr_db=20.0, model=model, duration_s=0.3, seed=4)
     made = nr.nr_trace(settings)
     assert made.rates_bit_s == nr.nr_trace(settings).rates_bit_s
     assert 0.3 * made.shannon_bit_s < made.mean_rate_bit_s < made.shannon_bit_s

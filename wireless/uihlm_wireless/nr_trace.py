@@ -1,6 +1,6 @@
 """What 5G NR would carry over a fading channel, slot by slot: a trace made with Sionna (extra `sionna`).
 
-    3GPP TR 38.901 tapped delay line  →  SNR of each subcarrier  →  effective SNR (EESM)
+    3GPP TR 38.901 fading (a tapped delay line, or UMi)  →  SNR of each subcarrier  →  effective SNR (EESM)
     last slot's effective SNR and ACK or NACK  →  outer-loop link adaptation  →  MCS of this slot
     block error rate of that MCS at this slot's effective SNR  →  ACK: the transport block's bits; NACK: none
 
@@ -25,7 +25,8 @@ from uihlm_proto.errors import InvalidRequestError, UihlmError
 
 SUBCARRIERS_PER_BLOCK = 12
 DATA_SYMBOLS = 12
-MODELS = ("A", "B", "C", "D", "E")
+UMI = "UMi"
+MODELS = ("A", "B", "C", "D", "E", UMI)
 _PDSCH = 1  # Sionna's category of the tables named above
 
 
@@ -35,8 +36,9 @@ class NrSettings:
 
     Attributes:
         snr_db: mean SNR of the occupied band.
-        model: power delay profile of TR 38.901, Table 7.7.2; D and E have a line of sight.
-        delay_spread_s: RMS delay spread.
+        model: power delay profile of TR 38.901, Table 7.7.2; D and E have a line of sight. "UMi": one place outdoors in an
+            urban microcell, drawn by the seed with its clusters and whether it has a line of sight.
+        delay_spread_s: RMS delay spread of a profile; UMi draws its own.
         speed_m_s: of the device; sets the Doppler spread.
         carrier_hz: carrier frequency.
         resource_blocks: of 12 subcarriers each; 5 of them at 15 kHz fill 0.9 MHz.
@@ -159,6 +161,17 @@ def versions() -> str:
 
 def _sinr(settings: NrSettings, torch: Any, sionna: Any) -> Any:
     """SNR of every slot and subcarrier, `[slots, subcarriers]`, linear."""
+    a, tau = _place(settings, sionna) if settings.model == UMI else _delay_line(settings, sionna)
+    frequencies = sionna.subcarrier_frequencies(settings.subcarriers, settings.subcarrier_spacing_hz)
+    gains = sionna.cir_to_ofdm_channel(frequencies, a, tau).abs().square()
+    if settings.model == UMI:
+        # A place has a gain of its own (polarisations that differ, say); the mean SNR is the one asked for.
+        gains = gains / gains.mean()
+    return gains.reshape(settings.slots, settings.subcarriers) * 10.0 ** (settings.snr_db / 10.0)
+
+
+def _delay_line(settings: NrSettings, sionna: Any) -> tuple[Any, Any]:
+    """Path coefficients and delays of a tapped delay line."""
     channel = sionna.TDL(
         model=settings.model,
         delay_spread=settings.delay_spread_s,
@@ -166,10 +179,37 @@ def _sinr(settings: NrSettings, torch: Any, sionna: Any) -> Any:
         min_speed=settings.speed_m_s,
         max_speed=settings.speed_m_s,
     )
-    a, tau = channel(batch_size=1, num_time_steps=settings.slots, sampling_frequency=1.0 / settings.slot_s)
-    frequencies = sionna.subcarrier_frequencies(settings.subcarriers, settings.subcarrier_spacing_hz)
-    gains = sionna.cir_to_ofdm_channel(frequencies, a, tau).abs().square()
-    return gains.reshape(settings.slots, settings.subcarriers) * 10.0 ** (settings.snr_db / 10.0)
+    paths: tuple[Any, Any] = channel(
+        batch_size=1, num_time_steps=settings.slots, sampling_frequency=1.0 / settings.slot_s
+    )
+    return paths
+
+
+def _place(settings: NrSettings, sionna: Any) -> tuple[Any, Any]:
+    """Path coefficients and delays of one device outdoors in an urban microcell; no path loss: the SNR stands for it."""
+    antenna = sionna.Antenna(
+        polarization="single", polarization_type="V", antenna_pattern="omni", carrier_frequency=settings.carrier_hz
+    )
+    channel = sionna.UMi(
+        carrier_frequency=settings.carrier_hz,
+        o2i_model="low",
+        ut_array=antenna,
+        bs_array=antenna,
+        direction="uplink",
+        enable_pathloss=False,
+        enable_shadow_fading=False,
+    )
+    topology = sionna.gen_single_sector_topology(
+        batch_size=1,
+        num_ut=1,
+        scenario="umi",
+        indoor_probability=0.0,
+        min_ut_velocity=settings.speed_m_s,
+        max_ut_velocity=settings.speed_m_s,
+    )
+    channel.set_topology(*topology)
+    paths: tuple[Any, Any] = channel(num_time_samples=settings.slots, sampling_frequency=1.0 / settings.slot_s)
+    return paths
 
 
 def _adapted(
@@ -203,6 +243,9 @@ class _Sionna:
     version: str
     config: Any
     TDL: Any
+    UMi: Any
+    Antenna: Any
+    gen_single_sector_topology: Any
     cir_to_ofdm_channel: Any
     subcarrier_frequencies: Any
     OuterLoopLinkAdaptation: Any
@@ -214,8 +257,8 @@ def _libraries() -> tuple[Any, _Sionna]:
         import sionna
         import torch
         from sionna.phy import config
-        from sionna.phy.channel import cir_to_ofdm_channel, subcarrier_frequencies
-        from sionna.phy.channel.tr38901 import TDL
+        from sionna.phy.channel import cir_to_ofdm_channel, gen_single_sector_topology, subcarrier_frequencies
+        from sionna.phy.channel.tr38901 import TDL, Antenna, UMi
         from sionna.sys import OuterLoopLinkAdaptation, PHYAbstraction
     except ImportError as error:
         raise UihlmError(f"a trace is made with Sionna 2.2 or later ({error}): pip install 'uihlm[sionna]'") from error
@@ -223,6 +266,9 @@ def _libraries() -> tuple[Any, _Sionna]:
         sionna.__version__,
         config,
         TDL,
+        UMi,
+        Antenna,
+        gen_single_sector_topology,
         cir_to_ofdm_channel,
         subcarrier_frequencies,
         OuterLoopLinkAdaptation,

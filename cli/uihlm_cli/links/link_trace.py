@@ -20,9 +20,17 @@ _DEFAULT = NrSettings(snr_db=10.0)
 @config_option
 @option("--snr-db", type=float, default=_DEFAULT.snr_db, help="Mean SNR of the occupied band, dB.")
 @option(
-    "--model", type=click.Choice(MODELS), default=_DEFAULT.model, help="TDL profile of TR 38.901; D, E: line of sight."
+    "--model",
+    type=click.Choice(MODELS),
+    default=_DEFAULT.model,
+    help="TDL profile of TR 38.901 (D, E: line of sight), or a place in its urban microcell (UMi), drawn by --seed.",
 )
-@option("--delay-spread-s", type=click.FloatRange(0), default=_DEFAULT.delay_spread_s, help="RMS delay spread, s.")
+@option(
+    "--delay-spread-s",
+    type=click.FloatRange(0),
+    default=_DEFAULT.delay_spread_s,
+    help="RMS delay spread of a profile, s.",
+)
 @option("--speed-m-s", type=click.FloatRange(0), default=_DEFAULT.speed_m_s, help="Speed of the device, m/s.")
 @option("--carrier-hz", type=click.FloatRange(0, min_open=True), default=_DEFAULT.carrier_hz, help="Carrier, Hz.")
 @option(
@@ -52,8 +60,8 @@ _DEFAULT = NrSettings(snr_db=10.0)
 def command(output: Path | None, **values: Any) -> None:
     """Make a trace for --link-trace: what 5G NR carries over a fading channel, slot by slot.
 
-    3GPP TR 38.901 TDL fading, EESM, outer-loop link adaptation, block error rates of the NR codes: all Sionna's (pip install
-    'uihlm[sionna]'). A lost block is sent anew, without soft combining. The CSV has a rate a slot, in bit/s; its comments say
+    3GPP TR 38.901 TDL or UMi fading, EESM, outer-loop link adaptation, block error rates of the NR codes: all Sionna's (extra
+    `sionna`). A lost block is sent anew, without soft combining. The CSV has a rate a slot, in bit/s; its comments say
     what made it. Beside it on stderr: the mean rate, blocks lost, and what Shannon's formula gives on the same channel.
 
     \b
