@@ -51,15 +51,28 @@ def test_verdicts_that_are_waited_for_in_real_time_are_asked_again_alike(address
     assert conversation.lost_links and said(records) == said(whole)
 
 
-def test_a_tree_that_could_be_continued_writes_the_same_though_under_an_outage_it_is_not(address: Address) -> None:
-    """Where a token came from differs; what it is does not."""
-    way = Way("hlm", "coupled", (("tree", 8), ("in_flight", 3)))
-    with bench(address, way.codec) as device:
-        _, undisturbed = write(device, way, 0)
-    with Proxy(address, Fault.RESET, every=8) as proxy, bench(proxy.address, way.codec) as device:
-        _, conversation = write(device, way, 0, WAIT)
-    assert conversation.ids == undisturbed.ids
-    assert conversation.lost_links, "nothing was lost, so nothing was shown"
+@pytest.mark.parametrize("real", [False, True], ids=["virtual", "real"])
+@pytest.mark.parametrize("every", [8, 11, 17])
+@pytest.mark.parametrize("fault", [Fault.RESET, Fault.TRUNCATE])
+def test_a_tree_in_flight_under_wait_writes_what_it_writes_undisturbed(
+    address: Address, fault: Fault, every: int, real: bool
+) -> None:
+    """What continued the tree on a lost stream is drafted anew: where a token came from may differ, what it is does not."""
+    way = Way("hlm", "coupled", (("tree", 4), ("in_flight", 4)))
+    link = LinkSettings(radio=None, rtt_s=0.02 if real else 0.15)
+    lost = 0
+    for index in range(3):
+        with bench(address, way.codec) as device:
+            _, undisturbed = write(device, way, index)
+        clock = EnforcedClock() if real else None
+        with (
+            Proxy(address, fault, every=every) as proxy,
+            bench(proxy.address, way.codec, link=link, clock=clock) as device,
+        ):
+            _, conversation = write(device, way, index, WAIT)
+        assert conversation.ids == undisturbed.ids
+        lost += conversation.lost_links
+    assert lost, "nothing was lost, so nothing was shown"
 
 
 def test_late_answers_are_no_loss(address: Address) -> None:

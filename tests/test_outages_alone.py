@@ -24,6 +24,7 @@ def address() -> Iterator[Address]:
 
 
 LOCAL_WAYS = {name: way for name, way in WAYS.items() if name != "llm"}
+LOCAL_WAYS["tree in flight"] = Way("hlm", "coupled", (("tree", 4), ("in_flight", 4)))
 
 
 @pytest.mark.parametrize("way", LOCAL_WAYS.values(), ids=LOCAL_WAYS)

@@ -157,10 +157,21 @@ def test_an_answer_ends_at_its_limit(address: object, limit: int) -> None:
         assert tokens(device.run("hlm", PROMPT, max_tokens=limit, tree=4, in_flight=6)) == tokens(alone)
 
 
-def test_a_device_that_is_to_bear_outages_continues_no_tree(address: object, heard: Heard) -> None:
+@pytest.mark.parametrize("on_outage", [OnOutage.WAIT, OnOutage.LOCAL])
+def test_a_device_that_is_to_bear_outages_does_the_same_where_there_are_none(
+    address: object, heard: Heard, on_outage: OnOutage
+) -> None:
+    def sent() -> list[tuple[int, list[int], int]]:
+        return [(u.continues, list(u.parents), u.epoch) for u, _ in heard.rounds]
+
     with bench(address) as device:
-        run(device, 4, answers=2, outage=Outage(OnOutage.WAIT, 5.0))
-    assert heard.of(continues=False) and not heard.of(continues=True)
+        plain = run(device, 4)
+    uploads = sent()
+    heard.rounds.clear()
+    with bench(address) as device:
+        borne = run(device, 4, outage=Outage(on_outage, 5.0))
+    assert [tokens(answer) for answer in borne] == [tokens(answer) for answer in plain]
+    assert sent() == uploads and heard.of(continues=True)
 
 
 @pytest.mark.parametrize("lie", ["judged", "stale", "path"])

@@ -29,8 +29,7 @@ class DecodeSettings:
         readout: reading of the attention.
         draft_length: drafts an upload carries under a policy that uploads every token; a bonus token follows two or more.
             AUTO picks the length for each answer (uihlm_device/draft_length.py).
-        in_flight: uploads that may wait for their verdicts at once; 1 waits for each. Of a tree, the others continue it; a
-            device that is to bear outages drafts on meanwhile, but does not send.
+        in_flight: uploads that may wait for their verdicts at once; 1 waits for each. Of a tree, the others continue it.
         audit: whether the base station says of skipped tokens too how likely it would have rejected them.
         risk: budget of skipping, rejection probability of skipped tokens a token; None sets none. Implies the audit.
         recalibrate: whether θ_u moves between answers to hold that budget.

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable
+
 from uihlm_device.stream.session import Cost
+from uihlm_proto.errors import ProtocolError
 from uihlm_wireless.ledger import Ledger
 
 
@@ -30,3 +34,13 @@ class Debts:
         """Return the base station's costs, and forget them."""
         cost, self._cost = self._cost, Cost()
         return cost
+
+
+def held_s(ledger: Ledger, rounds: Iterable[int]) -> float:
+    """Return for how long the modelled link holds rounds back in real time, as far as that is known."""
+    link_s = 0.0
+    for number in rounds:
+        with contextlib.suppress(ProtocolError):  # not on the air yet, or paid
+            bill = ledger.bill(number)
+            link_s += bill.link_s + bill.forward_s
+    return link_s

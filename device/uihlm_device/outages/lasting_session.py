@@ -17,15 +17,16 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NoReturn, TypeVar
 
 from uihlm_device.conversation import Conversation
-from uihlm_device.outages.debts import Debts
+from uihlm_device.outages.attempt import Attempt
+from uihlm_device.outages.debts import Debts, held_s
 from uihlm_device.outages.outage import Backoff, LinkLostError, OnOutage, Outage, sleep
 from uihlm_device.outages.unanswered import Unanswered
 from uihlm_device.stream.session import Cost, SilentError, Stream, Upload, Verdict
-from uihlm_proto.errors import ExhaustedError, ProtocolError, UihlmError, UnavailableError
+from uihlm_proto.errors import ExhaustedError, UihlmError, UnavailableError
 from uihlm_wireless.clock import Clock
 from uihlm_wireless.ledger import Ledger
 
@@ -34,16 +35,6 @@ T = TypeVar("T")
 # What another attempt may mend.
 _PASSING = (UnavailableError, ExhaustedError)
 _FAREWELL_S = 2.0  # for a session's end: the link may have been lost since the last verdict
-
-
-@dataclass(frozen=True, slots=True)
-class _Attempt:
-    """A stream that is being opened: its Open's round, the ids it tells, and since when."""
-
-    stream: Stream
-    round: int
-    prefix: list[int]
-    since_s: float
 
 
 class LastingSession:
@@ -59,7 +50,7 @@ class LastingSession:
         self._outage = outage
         self._backoff = Backoff()
         self._stream: Stream | None = None
-        self._attempt: _Attempt | None = None
+        self._attempt: Attempt | None = None
         self._next_attempt_s = 0.0
         self._unanswered = Unanswered()
         # Rounds that will have no answer, and of which the loop will ask all the same.
@@ -67,8 +58,7 @@ class LastingSession:
         self._unsent = 0
         self._open_round = 0
         self._open_cost: Cost | None = None
-        # The device went on alone before there was an answer to the first Open.
-        self._open_lost = False
+        self._open_lost = False  # the device went on alone before there was an answer to the first Open
         self._debts = Debts(ledger)
         self._max_context: int | None = None
 
@@ -121,6 +111,8 @@ class LastingSession:
 
     def verdict(self, round_number: int) -> Verdict:
         """Wait for the next verdict of a round; one that the loss of a stream left without any is answered as stale."""
+        if self._unanswered.walks_on(round_number):
+            return self._walked(round_number)
         if not self._unanswered.stands(round_number):
             return self._useless(round_number)
         verdict = self._insist(lambda stream, left_s: stream.verdict(round_number, left_s), round_number)
@@ -196,21 +188,29 @@ class LastingSession:
         end_s = min(end_s, time.monotonic() + stream.timeout_s)
         while True:
             try:
-                return ask(stream, max(0.0, end_s + self._link_s(number) - time.monotonic()))
+                return ask(stream, max(0.0, end_s + self._held_s(number) - time.monotonic()))
             except SilentError:
                 # The modelled link may have taken the message only after we looked.
-                if time.monotonic() >= end_s + self._link_s(number):
+                if time.monotonic() >= end_s + self._held_s(number):
                     raise
 
-    def _link_s(self, number: int) -> float:
-        """Return for how long the modelled link holds a round back in real time, as far as that is known."""
-        link_s = 0.0
-        # The first upload of a stream waits for Open's round trip as well.
-        for part in () if self._clock.simulated else {number, self._open_round}:
-            with contextlib.suppress(ProtocolError):  # not on the air yet, or paid
-                bill = self._ledger.bill(part)
-                link_s += bill.link_s + bill.forward_s
-        return link_s
+    def _held_s(self, number: int) -> float:
+        # A stream's first upload waits for Open too.
+        return 0.0 if self._clock.simulated else held_s(self._ledger, {number, self._open_round})
+
+    def _walked(self, number: int) -> Verdict:
+        """Return the verdict on what continues a tree; stale where its stream is lost: another one knows no tree."""
+        asked = self._stream
+
+        def ask(stream: Stream, left_s: float) -> Verdict:
+            return stream.verdict(number, left_s) if stream is asked else Verdict(0, None, stale=True)
+
+        if (verdict := self._insist(ask, number)).stale:
+            self._unanswered.drop(number)
+            self._void.discard(number)
+        else:
+            self._unanswered.walked(number, verdict)
+        return verdict
 
     def _useless(self, number: int) -> Verdict:
         """Return the answer to an upload that fell with a correction, or with its stream."""
@@ -258,18 +258,18 @@ class LastingSession:
                 self._debts.charge(number)
             return
 
-    def _begin(self, now_s: float, prefix: Sequence[int]) -> _Attempt:
+    def _begin(self, now_s: float, prefix: Sequence[int]) -> Attempt:
         """Open a stream on these ids."""
         stream, told = self._connect(), list(prefix)
-        self._attempt = _Attempt(stream, stream.open(told, self._conversation.key), told, now_s)
+        self._attempt = Attempt(stream, stream.open(told, self._conversation.key), told, now_s)
         return self._attempt
 
-    def _fail(self, attempt: _Attempt, error: UihlmError) -> None:
+    def _fail(self, attempt: Attempt, error: UihlmError) -> None:
         attempt.stream.hang_up(dead=isinstance(error, SilentError))
         self._debts.owe(attempt.round)
         self._attempt = None
 
-    def _adopt(self, attempt: _Attempt, cost: Cost) -> None:
+    def _adopt(self, attempt: Attempt, cost: Cost) -> None:
         """Go on with a stream whose prefix stands."""
         self._attempt, self._stream = None, attempt.stream
         if self._open_cost is None and not self._open_lost:

@@ -16,12 +16,29 @@ from uihlm_device.stream.session import Upload, Verdict
 
 
 @dataclass(slots=True)
+class _Tree:
+    """A tree as one stream's base station has it; `end` is where the walk stands, None before the first verdict."""
+
+    tokens: list[int]
+    parents: list[int]
+    end: int | None = None
+
+
+@dataclass(slots=True)
 class _Pending:
-    """An upload without its last verdict; `stands` says whether it will be judged, `received` counts its verdicts."""
+    """An upload without its last verdict.
+
+    Attributes:
+        upload: it.
+        stands: whether it will be judged whatever stream it is asked on; what continues a tree does not.
+        received: verdicts so far.
+        tree: which it begins or continues.
+    """
 
     upload: Upload
     stands: bool
     received: int = 0
+    tree: _Tree | None = None
 
 
 @dataclass(slots=True)
@@ -39,8 +56,9 @@ class Unanswered:
     # The bonus that came last, and whether it came on the stream that is open now.
     _bonus: int | None = None
     _bonus_here: bool = False
-    # Of the open stream: the conversation's epoch in which it began.
+    # Of the open stream: the conversation's epoch in which it began, and the tree that may be continued on it.
     _epoch_0: int = 0
+    _tree: _Tree | None = None
 
     def __iter__(self) -> Iterator[int]:
         return iter(list(self._pending))
@@ -48,7 +66,7 @@ class Unanswered:
     def opened(self, ids: Sequence[int], epoch: int) -> None:
         """Note a stream that opens with these ids, in this epoch of the conversation."""
         self.known, self.epoch = list(ids), epoch
-        self._epoch_0, self._bonus_here = epoch, False
+        self._epoch_0, self._bonus_here, self._tree = epoch, False, None
 
     def sent_as(self, upload: Upload) -> Upload | None:
         """Return an upload as the open stream's base station must see it; None if it has fallen with an earlier stream."""
@@ -59,22 +77,57 @@ class Unanswered:
                 self.epoch += 1
                 self._epoch_0 += 1
             upload = replace(upload, assumed_id=None)
-        if upload.epoch < self._epoch_0:
+        if upload.epoch < self._epoch_0 or (upload.continues and self._tree is None):
             return None
         return replace(upload, epoch=upload.epoch - self._epoch_0) if self._epoch_0 else upload
 
     def add(self, number: int, upload: Upload) -> None:
         """Note an upload that was sent."""
+        if upload.continues:
+            assert self._tree is not None, "what continues no tree is not sent"
+            self._tree.tokens += upload.tokens
+            self._tree.parents += upload.parents
+            self._pending[number] = _Pending(upload, stands=False, tree=self._tree)
+            return
+        self._tree = _Tree(list(upload.tokens), list(upload.parents)) if upload.parents else None
         stands = upload.epoch == self.epoch
         standing = any(pending.stands for pending in self._pending.values())
         if stands and not standing and self._bonus_here and upload.assumed_id not in (None, self._bonus):
             self.epoch += 1
             stands = False
-        self._pending[number] = _Pending(upload, stands)
+        self._pending[number] = _Pending(upload, stands, tree=self._tree)
 
     def stands(self, number: int) -> bool:
         """Return whether a round is pending and will be judged."""
         return number in self._pending and self._pending[number].stands
+
+    def walks_on(self, number: int) -> bool:
+        """Return whether a round continues the tree where the LLM went on, so that the open stream will judge it."""
+        pending = self._pending.get(number)
+        if pending is None or not pending.upload.continues or pending.tree is not self._tree:
+            return False
+        own = range(pending.upload.continues, pending.upload.continues + len(pending.upload.tokens))
+        return self._next_node() in own
+
+    def walked(self, number: int, verdict: Verdict) -> None:
+        """Note a verdict on what continues a tree."""
+        upload, tree = self._pending.pop(number).upload, self._tree
+        assert tree is not None, "its verdict came on the open stream"
+        tree.end = verdict.path[-1] if verdict.path else self._next_node()
+        self.known += [tree.tokens[node] for node in verdict.path]
+        if verdict.token is not None:
+            self.known.append(verdict.token)
+        corrected = tree.end in tree.parents[: upload.continues + len(upload.tokens)]
+        self.epoch += corrected
+        self._bonus, self._bonus_here = None if corrected else verdict.token, True
+
+    def _next_node(self) -> int | None:
+        """Return the node of the tree that holds the LLM's last draw."""
+        tree = self._tree
+        if tree is None or tree.end is None:
+            return None
+        nodes = enumerate(zip(tree.tokens, tree.parents, strict=True))
+        return next((node for node, (t, parent) in nodes if parent == tree.end and t == self.known[-1]), None)
 
     def again(self) -> list[tuple[int, Upload]]:
         """Return what is to be asked again on a stream that opens with the known ids."""
@@ -104,6 +157,8 @@ class Unanswered:
             return
         del self._pending[number]
         end = path[-1] if path else -1
+        if pending.tree is not None and pending.tree is self._tree:
+            self._tree.end = end
         corrected = end in upload.parents if upload.parents else verdict.accepted < len(upload.tokens)
         self._bonus, self._bonus_here = None if corrected else verdict.token, True
         later = [other for other in self._pending.values() if other.stands]

@@ -12,7 +12,8 @@ starts from what hangs there. What was sent and is not on the LLM's way costs ai
 
 Every token is the LLM's own draw, so the answer is that of policy `llm`, whatever the tree. The last token of an answer at
 its limit has no room for a path and a draw: it is asked for by a single draft, as in a chain. While the link is lost the
-device's own draws are committed one by one, marked; a device that is to bear that (`--on-outage`) continues no tree.
+device's own draws are committed one by one, marked; what continued a tree on a stream that was lost is given up, and a new
+tree begun.
 """
 
 from __future__ import annotations
@@ -87,6 +88,7 @@ class TreeRounds:
         flights: deque[TreeFlight] = deque()
         sent: Sent | None = None
         finished = False
+        owed = NOTHING
         try:
             while not finished:
                 left = limit - written if conversation.room is None else min(limit - written, conversation.room)
@@ -99,15 +101,21 @@ class TreeRounds:
                     flight = flights[0]
                     charge, verdict = self._land(session, flights, grown, left)
                 except LinkLostError:
-                    self._drafter.settle([])
-                    self.grower.drop()
+                    self._begin_anew(flights)
                     sent = None
-                    flights.clear()
+                    self._lost, owed = self._lost.plus(owed).plus(self._settle_forsaken(session, last=True)), NOTHING
                     record = self._alone(conversation, grown)
                     written += 1
                     finished = record.stop or written >= limit or conversation.room == 0
                     yield record
                     continue
+                if verdict.stale and flight.nodes.start > 0 and self._settings.outage is not None:
+                    # Its stream was lost, and the next one knows no tree.
+                    self._begin_anew(flights)
+                    sent = None
+                    owed = owed.plus(charge)
+                    continue
+                charge, owed = charge.plus(owed), NOTHING
                 sent = grown.sent
                 path = list(verdict.path) if left > 1 else list(range(verdict.accepted))
                 check_walk(verdict, path, sent, flight, left, self._drafter.stop_ids)
@@ -136,6 +144,13 @@ class TreeRounds:
                     charge = NOTHING
         finally:
             conversation.drafted = min(held, len(conversation.ids))
+
+    def _begin_anew(self, flights: deque[TreeFlight]) -> None:
+        """Give up what was drafted and sent after the committed ids."""
+        self._drafter.settle([])
+        self.grower.drop()
+        self._forsaken += flights
+        flights.clear()
 
     def _begin(self, conversation: Conversation, session: Session, grown: Grown, chain: bool) -> TreeFlight:
         """Send a new tree; a chain is one draft, and no tree."""
@@ -177,6 +192,9 @@ class TreeRounds:
         try:
             return session.verdict(flight.round)
         except LinkLostError:
+            if flight.nodes.start > 0:
+                # What the LLM made of the tree before it is known, and stands.
+                return Verdict(0, None, stale=True)
             self._lost = Charge(self._ledger.pop(flight.round))
             raise
 
@@ -188,6 +206,8 @@ class TreeRounds:
         if self._settings.in_flight > 1 and left > 1:
             self._draft_ahead(session, flights, grown, pace)
         verdict = self._verdict(session, flights.popleft())
+        if verdict.stale:
+            return Charge(self._ledger.pop(flight.round), verdict.cost, grown.draft_s), verdict
         pace.waited_s = max(0.0, self._clock.verdict_at(flight.round) - since_s)
         self._clock.wait_until(self._clock.verdict_at(flight.round))
         return Charge(self._ledger.pop(flight.round), verdict.cost, grown.draft_s), verdict
@@ -195,11 +215,10 @@ class TreeRounds:
     def _draft_ahead(self, session: Session, flights: deque[TreeFlight], grown: Grown, pace: Pace) -> None:
         """Run the likeliest nodes that the tree lacks while a verdict is awaited, and send them where the window allows."""
         tree, sent, size = grown.tree, grown.sent, self._settings.tree
-        window = self._settings.in_flight if self._settings.outage is None else 1
         took_s = 0.0
         # As long as the last verdict took; a batch that would end after that would make this one wait.
         while not self._landed(session, flights[0]) and (most := pace.fits(took_s)):
-            sends = len(flights) < window and len(sent.tokens) + size <= MAX_TREE
+            sends = len(flights) < self._settings.in_flight and len(sent.tokens) + size <= MAX_TREE
             nodes, spent_s = self.grower.run_batch(tree, grown.race, len(sent.places) if sends else MAX_DRAFTS, most)
             if nodes:
                 pace.ran(nodes, spent_s)
@@ -212,6 +231,8 @@ class TreeRounds:
 
     def _landed(self, session: Session, flight: TreeFlight) -> bool:
         clock = self._clock
+        if flight.verdict is not None and flight.verdict.stale:
+            return True
         return clock.now() >= clock.verdict_at(flight.round) if clock.simulated else session.arrived(flight.round)
 
     def _follow(self, flights: deque[TreeFlight], sent: Sent, end: int, token: int | None) -> Sent | None:

@@ -223,10 +223,15 @@ def test_tree_needs_hlm_and_coupled(arguments, policies):
     assert refused.value.exit_code == 2
 
 
-@pytest.mark.parametrize("other", [("--draft-length", "4"), ("--draft-length", "auto"), ("--in-flight", "3")])
-def test_tree_excludes_blocks_and_a_window(other):
+@pytest.mark.parametrize("other", [("--draft-length", "4"), ("--draft-length", "auto")])
+def test_tree_excludes_blocks(other):
     with pytest.raises(click.BadParameter, match="takes the place of --draft-length"):
         config("--tree", "4", "--codec", "coupled", *other)
+
+
+def test_tree_may_have_a_window():
+    found = config("--tree", "4", "--codec", "coupled", "--in-flight", "8").decode
+    assert (found.tree, found.in_flight) == (4, 8)
 
 
 def test_budget_implies_the_audit():

@@ -88,3 +88,49 @@ def test_guess_that_an_earlier_stream_has_answered_is_not_repeated():
         assert mirror.sent_as(upload(6, [8], assumed_id=guess)) == sent
         # What comes after a wrong one is of the next epoch, which is this stream's first.
         assert mirror.sent_as(upload(6, [3], epoch=int(sent is None))) == upload(6, [3])
+
+
+def tree(first, tokens, parents, epoch=0, continues=0):
+    return upload(first, tokens, epoch, parents=parents, continues=continues)
+
+
+def test_what_continues_a_tree_walks_on_where_it_holds_the_draw():
+    mirror = opened()
+    mirror.add(1, tree(3, [5, 6], [-1, -1]))
+    mirror.add(2, tree(3, [8, 7], [0, 1], continues=2))
+    mirror.add(3, tree(3, [7, 9, 10], [0, 4, 4], continues=4))
+    assert not any(map(mirror.walks_on, (1, 2, 3))), "nobody knows before the first verdict"
+    mirror.take(1, Verdict(1, 7, path=[0]))
+    # Node 3 holds 7 as well, but below the node that fell; 4 holds it below the one that stands.
+    assert [mirror.walks_on(number) for number in (2, 3)] == [False, True]
+    mirror.drop(2)
+    mirror.walked(3, Verdict(1, 11, path=[5]))
+    assert mirror.known == [*PREFIX, 5, 7, 9, 11] and mirror.epoch == 0
+    mirror.add(4, tree(3, [11, 12], [5, 7], continues=7))
+    assert mirror.walks_on(4)
+    mirror.walked(4, Verdict(0, 13, path=[]))
+    assert mirror.known[-1] == 13 and mirror.epoch == 1, "12 hung where 13 came"
+
+
+def test_another_stream_knows_no_tree():
+    mirror = opened()
+    mirror.add(1, tree(3, [5], [-1]))
+    more = tree(3, [6], [0], continues=1)
+    assert mirror.sent_as(more) == more
+    mirror.add(2, more)
+    mirror.opened(mirror.known, 0)
+    assert [number for number, _ in mirror.again()] == [1]
+    mirror.take(1, Verdict(1, 6, path=[0]))
+    assert not mirror.walks_on(2) and mirror.sent_as(tree(3, [7], [1], continues=2)) is None
+
+
+def test_another_tree_or_a_chain_ends_one():
+    mirror = opened()
+    mirror.add(1, tree(3, [5], [-1]))
+    mirror.add(2, tree(3, [6], [0], continues=1))
+    mirror.take(1, Verdict(1, 6, path=[0]))
+    mirror.add(3, tree(5, [7], [-1]))
+    assert not mirror.walks_on(2)
+    mirror.take(3, Verdict(1, 8, path=[0]))
+    mirror.add(4, upload(7, [9]))
+    assert mirror.sent_as(tree(5, [8], [0], continues=1)) is None
