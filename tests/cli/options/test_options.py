@@ -69,7 +69,7 @@ ELSEWHERE = {
     "--resume", "--dry-run", "--format", "--timeout-s", "--link", "--profile", "--agreement",
     "--learned", "--tls", "--tls-ca", "--tls-cert", "--tls-key", "--token-file", "--insecure", "--server-application",
     "--on-outage", "--outage-s", "--link-trace", "--link-trace-end",
-    "--meter", "--meter-device", "--meter-basestation", "--meter-shared", "--meter-idle-s",
+    "--meter", "--meter-device", "--meter-basestation", "--meter-shared", "--meter-idle-s", "--load",
 }  # fmt: skip
 
 
