@@ -19,6 +19,7 @@ from stations import eventually
 from uihlm_cli.device import main
 from uihlm_device.endpoint import server
 from uihlm_device.endpoint.completer import Asked, Card, Ending, Finished, Load, Written
+from uihlm_device.endpoint.metering import AnswerJoules
 from uihlm_device.turn import Turn
 from uihlm_wireless.energy import Joules
 
@@ -35,6 +36,7 @@ def finished(**changes: Any) -> Finished:
         "seed": 7,
         "turn": turn,
         "joules": Joules(1.0, 0.5, 2.0),
+        "measured": AnswerJoules(),
         "waited_s": 0.0,
         "lost_links": 0,
         "scores": None,

@@ -78,6 +78,8 @@ class FakeMachine:
         dram: joules of the memory of a zone, by its index.
         soc: measurement of a system on a chip.
         rapl_locked: whether RAPL is there and may be read by root alone.
+        windows: those that are open.
+        broken: whether it fails from now on where a window ends.
     """
 
     gpus: tuple[float, ...] = ()
@@ -86,6 +88,7 @@ class FakeMachine:
     soc: object | None = None
     rapl_locked: bool = False
     windows: list[str] = field(default_factory=list)
+    broken: bool = False
 
 
 def install_zeus(monkeypatch: pytest.MonkeyPatch, machine: FakeMachine) -> FakeMachine:
@@ -122,6 +125,8 @@ def install_zeus(monkeypatch: pytest.MonkeyPatch, machine: FakeMachine) -> FakeM
 
         def end_window(self, key, sync_execution=True):
             machine.windows.remove(key)
+            if machine.broken:
+                raise RuntimeError("the driver is gone")
             cpus = {index: machine.zones[index][1] for index in self.cpu_indices}
             dram = {index: machine.dram[index] for index in self.cpu_indices if index in machine.dram}
             return FakeMeasurement(dict(enumerate(machine.gpus)), cpus or None, dram or None, machine.soc)

@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 
 from uihlm_cli.options.meters import OpenMeter
 from uihlm_device.turn import Turn
-from uihlm_evaluation.runs.meters import MeterKind, opened_files, read_window
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_wireless.energy import JouleProfile
 from uihlm_wireless.joules.counters import Measured
+from uihlm_wireless.joules.ends import EndJoules
+
+_ENDS = ("device", "basestation", "machine")
 
 
 class ChatMeter:
@@ -41,39 +43,26 @@ class ChatMeter:
 
     def _words(self, turn: Turn, windows: Sequence[Measured]) -> str | None:
         modelled = self._profile.energy_j(turn.airtime_s, turn.draft_s, turn.forward_s)
-        told_j = turn.measured_basestation_j
+        ends = EndJoules()
         if self._meter is not None:
             try:
-                read = _read(self._meter, windows)
+                read = self._meter.read(windows)
             except (InvalidRequestError, OSError) as error:
                 return f"joules not measured: {error}"
-            machine_j, device_j, wall_j = (
-                _sum([getattr(window, f"{end}_j") for window in read]) for end in ("machine", "device", "basestation")
+            ends = EndJoules(*(_sum([getattr(window, f"{end}_j") for window in read]) for end in _ENDS))
+        ends = ends.with_told(turn.measured_basestation_j, turn.llm_forwards)
+        if ends.machine_j is not None:
+            return f"{ends.machine_j:.1f} J measured, both ends on one machine; {modelled.total_j:.1f} modelled"
+        if ends.total_j is not None:
+            return (
+                f"{ends.total_j:.1f} J measured (device {ends.device_j:.1f}, base station {ends.basestation_j:.1f}); "
+                f"{modelled.total_j:.1f} modelled"
             )
-            if machine_j is not None:
-                return f"{machine_j:.1f} J measured, both ends on one machine; {modelled.total_j:.1f} modelled"
-            basestation_j = told_j if wall_j is None else wall_j
-            if device_j is not None and basestation_j is not None:
-                return (
-                    f"{device_j + basestation_j:.1f} J measured (device {device_j:.1f}, base station {basestation_j:.1f}); "
-                    f"{modelled.total_j:.1f} modelled"
-                )
-            if device_j is not None:
-                return f"device {device_j:.1f} J measured, {modelled.device_j:.1f} modelled; base station not measured"
-            told_j = basestation_j
-        if told_j is None or not turn.llm_forwards:
+        if ends.device_j is not None:
+            return f"device {ends.device_j:.1f} J measured, {modelled.device_j:.1f} modelled; base station not measured"
+        if ends.basestation_j is None:
             return None
-        return f"base station {told_j:.1f} J measured, {modelled.basestation_j:.1f} modelled; device not measured"
-
-
-def _read(meter: OpenMeter, windows: Sequence[Measured]) -> Sequence[Measured]:
-    """Return the windows with their joules."""
-    facts = meter.facts
-    if facts.kind != MeterKind.CSV.value:
-        return windows
-    # Opened anew each time: the meter goes on writing.
-    files = opened_files(meter.files, facts.shared)
-    return [read_window(window, files, facts.shared, "an answer") for window in windows]
+        return f"base station {ends.basestation_j:.1f} J measured, {modelled.basestation_j:.1f} modelled; device not measured"
 
 
 def _sum(values: Sequence[float | None]) -> float | None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from uihlm_cli.options.flags import F, Values, group, one_of, option
-from uihlm_evaluation.runs.meters import MeterFacts, MeterFiles, MeterKind
+from uihlm_evaluation.runs.meters import MeterFacts, MeterFiles, MeterKind, opened_files, read_window
 from uihlm_proto.addresses import target_is_loopback
-from uihlm_wireless.joules.counters import EnergyCounters, WindowMeter
+from uihlm_wireless.joules.counters import EnergyCounters, Measured, WindowMeter
 from uihlm_wireless.joules.wall_file import WallFileError, check_columns
 
 # A wall meter may write it while the run goes on, or its file may come afterwards.
@@ -39,7 +39,7 @@ meter_options: Callable[[F], F] = group(
         "--meter",
         MeterKind.MODEL,
         "Joules: modelled alone; or measured beside that, by this machine's counters (Zeus: NVML, RAPL, Jetson), or by a "
-        "wall meter's file, read when all is done.",
+        "wall meter's file, read after the answers.",
     ),
     meter_files_options,
     option(
@@ -82,6 +82,25 @@ class OpenMeter:
         if known:
             click.echo(f"idle, it draws {known[0]:.1f} W", err=True)
         return OpenMeter(self.window, facts, self.files)
+
+    @property
+    def reads_files(self) -> bool:
+        """Whether a wall meter's file has the joules, and not the windows."""
+        return self.facts.kind == MeterKind.CSV.value
+
+    def read(self, windows: Sequence[Measured]) -> Sequence[Measured]:
+        """Return windows with their joules: by counters they have them, a wall meter's file is read as far as it has come.
+
+        Raises:
+            UncoveredError: if the file does not reach over one of them.
+            InvalidRequestError: if it cannot be read as one.
+            OSError: if it cannot be opened.
+        """
+        if not self.reads_files:
+            return windows
+        # Opened anew each time: the meter goes on writing.
+        files = opened_files(self.files, self.facts.shared)
+        return [read_window(window, files, self.facts.shared, "an answer") for window in windows]
 
 
 def open_meter(values: Values) -> OpenMeter | None:
@@ -148,7 +167,7 @@ def _check_files(files: MeterFiles, shared: bool) -> None:
         if path is None:
             continue
         if not path.exists():
-            click.echo(f"note: {path} is not there yet: it is read when all is done", err=True)
+            click.echo(f"note: {path} is not there yet: it is read after the answers", err=True)
             continue
         try:
             check_columns(path)

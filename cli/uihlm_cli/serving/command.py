@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,12 +19,18 @@ from uihlm_cli.options.groups import (
     model_options,
     rule_options,
 )
+from uihlm_cli.options.meters import OpenMeter, meter_options, open_meter
 from uihlm_cli.options.outages import outage_options
 from uihlm_cli.options.settings import run_config
 from uihlm_cli.serving.listening import listening_of, listening_options
 from uihlm_device.rules.policies import Mode, names, policy
 from uihlm_evaluation.runs.configuration import ClockMode, RunConfig, Selection
+from uihlm_evaluation.runs.meters import MeterKind
 from uihlm_models.errors import ModelError
+
+if TYPE_CHECKING:
+    from uihlm_device.endpoint.metering import AnswerMeter
+    from uihlm_wireless.joules.counters import Measured
 
 # As in `chat`. The variables of `uihlm-bs serve` begin with UIHLM_SERVE_, so these do not.
 _SETTINGS = {"default_map": {"max_tokens": 512, "codec": "coupled"}, "auto_envvar_prefix": "UIHLM_ENDPOINT"}
@@ -56,6 +62,7 @@ _MOST_PARALLEL = 16
 @audit_options
 @link_options("none", ClockMode.ENFORCED)
 @energy_options
+@meter_options
 @model_options
 @outage_options("fail")
 def command(**values: Any) -> None:
@@ -74,6 +81,7 @@ def command(**values: Any) -> None:
       uihlm-device serve
       uihlm-device serve --policy ui --codec dense16 --link nr
       uihlm-device serve --server bs.example:50051 --tls --token-file token.txt
+      uihlm-device serve --parallel 1 --meter zeus
       uihlm-device serve --host 0.0.0.0 --api-tls-cert d.pem --api-tls-key d.key --api-key-file keys.txt
       curl --json '{"model": "uihlm", "messages": [{"role": "user", "content": "Name a river."}]}' \\
           http://127.0.0.1:8080/v1/chat/completions
@@ -83,8 +91,10 @@ def command(**values: Any) -> None:
         listening = listening_of(values)
         config = _config(values)
         access = access_of(values)
+        meter = open_meter(values)
+        meter = None if meter is None else meter.rested(values["meter_idle_s"])
         click.echo(f"loading {config.model} …", err=True)
-        _serve(config, values, listening, access)
+        _serve(config, values, listening, access, meter)
         click.echo("stopped", err=True)
 
 
@@ -103,13 +113,19 @@ def _config(values: Values) -> RunConfig:
             "a virtual clock has one answer at a time: give --parallel 1 with it, or leave the clock enforced",
             param_hint="--clock",
         )
+    if values["meter"] != MeterKind.MODEL.value and values["parallel"] > 1:
+        raise click.BadParameter(
+            "answers written at once draw their joules from one meter, which cannot tell them apart: give --parallel 1 with "
+            f"--meter {values['meter']}",
+            param_hint="--parallel",
+        )
     config = run_config(values, (values["policy"],), Selection(seed=values["seed"] or 0))
     # Of another package's policy only its factory knows which settings it takes.
     policy(config.policies[0], config.rules)
     return config
 
 
-def _serve(config: RunConfig, values: Values, listening: Any, access: Any) -> None:
+def _serve(config: RunConfig, values: Values, listening: Any, access: Any, meter: OpenMeter | None) -> None:
     from uihlm_cli.assembly import opened_device
     from uihlm_cli.options.profiles import check_profile
     from uihlm_device.endpoint.completer import Card
@@ -145,6 +161,21 @@ def _serve(config: RunConfig, values: Values, listening: Any, access: Any) -> No
             decode=config.decode,
             joules=config.joules,
             score=device.score if scores else None,
+            meter=_answer_meter(meter),
         )
         completer = SplitCompleter(card, parts, drafters, values["max_waiting"], values["seed"])
         serve(completer, listening, lambda address: click.echo(f"ready: {card.name} on {address}"))
+
+
+def _answer_meter(meter: OpenMeter | None) -> AnswerMeter:
+    """Return what measures each answer."""
+    from uihlm_device.endpoint.metering import AnswerMeter
+
+    if meter is None:
+        return AnswerMeter()
+
+    def read(window: Measured) -> Measured:
+        (whole,) = meter.read([window])
+        return whole
+
+    return AnswerMeter(meter.window, read if meter.reads_files else None, meter.files.basestation is not None)

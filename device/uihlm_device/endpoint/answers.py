@@ -122,7 +122,7 @@ class TextForm(Form):
 
 def usage(card: Card, finished: Finished) -> Json:
     """Return what an answer cost: tokens as everywhere, the split's own counts under `uihlm`."""
-    turn, joules = finished.turn, finished.joules
+    turn, joules, measured = finished.turn, finished.joules, finished.measured
     return {
         "prompt_tokens": finished.prompt_tokens,
         "completion_tokens": turn.tokens,
@@ -155,6 +155,13 @@ def usage(card: Card, finished: Finished) -> Json:
             "device_j": joules.device_j,
             "transmit_j": joules.transmit_j,
             "basestation_j": joules.basestation_j,
+            "measured_j": measured.ends.total_j,
+            "measured_device_j": measured.ends.device_j,
+            "measured_basestation_j": measured.ends.basestation_j,
+            "measured_machine_j": measured.ends.machine_j,
+            "measured_note": measured.note,
+            "started_unix_s": measured.started_unix_s,
+            "ended_unix_s": measured.ended_unix_s,
         },
     }
 

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Protocol
 
+from uihlm_device.endpoint.metering import AnswerJoules
 from uihlm_device.tokens import Origin
 from uihlm_device.turn import Turn
 from uihlm_proto.errors import InvalidRequestError
@@ -105,7 +106,8 @@ class Finished:
         reused_tokens: those of them that the drafter's cache held already.
         seed: that gives this answer again.
         turn: counts, bits and seconds.
-        joules: the given watts × busy time.
+        joules: modelled: the given watts × busy time.
+        measured: what meters read beside that.
         waited_s: for a drafter that was free.
         lost_links: streams that were lost and opened again, or gone on without.
         scores: of every token that is shown; None unless asked for.
@@ -117,6 +119,7 @@ class Finished:
     seed: int
     turn: Turn
     joules: Joules
+    measured: AnswerJoules
     waited_s: float
     lost_links: int
     scores: tuple[TokenScore, ...] | None

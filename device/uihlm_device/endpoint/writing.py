@@ -13,13 +13,14 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from uihlm_device.conversation import Conversation
 from uihlm_device.decode_settings import DecodeSettings
 from uihlm_device.decoder import Decoder
 from uihlm_device.drafters.drafter import Drafter
 from uihlm_device.endpoint.completer import Asked, Ending, Finished, TokenScore, Written
+from uihlm_device.endpoint.metering import AnswerMeter
 from uihlm_device.endpoint.places import Place
 from uihlm_device.endpoint.stop_strings import StopStrings
 from uihlm_device.stream.session import Stream
@@ -59,6 +60,7 @@ class Parts:
         decode: the settings that requests vary.
         joules: watts of the energy profile.
         score: the LLM's log-probabilities; None where no LLM is asked.
+        meter: of each answer's joules.
     """
 
     tokenizer: Tokenizer
@@ -69,6 +71,7 @@ class Parts:
     decode: DecodeSettings
     joules: JouleProfile
     score: Score | None
+    meter: AnswerMeter = field(default_factory=AnswerMeter)
 
     def settings(self, asked: Asked) -> DecodeSettings:
         """Return the settings of one request; InvalidRequestError for a sampling contract that there is not."""
@@ -142,7 +145,8 @@ class Writing:
         place.held = []
         decoder = self.parts.decoder(place.drafter, self.parts.settings(self.asked), self.leaving.opened)
         try:
-            turn, shown, ending, records = self._written(decoder, conversation)
+            with self.parts.meter.over() as window:
+                turn, shown, ending, records = self._written(decoder, conversation)
             scores = self._scores(conversation, records, shown) if self.asked.scored else None
             self.tell(
                 Finished(
@@ -152,6 +156,8 @@ class Writing:
                     self.seed,
                     turn,
                     self.parts.joules.energy_j(turn.airtime_s, turn.draft_s, turn.forward_s),
+                    # Read last: by then a wall meter has written more.
+                    window.joules(turn),
                     self.waited_s,
                     conversation.lost_links,
                     scores,

@@ -15,6 +15,7 @@ from uihlm_wireless.energy import (
     paper_energy,
     paper_hlm_energy,
 )
+from uihlm_wireless.joules.ends import EndJoules
 from uihlm_wireless.timing import PAPER, Eq3
 
 
@@ -83,18 +84,11 @@ class Bill:
 
 
 @dataclass(frozen=True, slots=True)
-class MeasuredTotals:
+class MeasuredTotals(EndJoules):
     """Joules that meters read over the answers of a policy run; None where not every answer that counts has its own.
 
-    Attributes:
-        device_j: of the device, from each prompt to its last token.
-        basestation_j: of the base station; 0 for a measured run that never asked it.
-        machine_j: of one machine that was both.
+    The device's are from each prompt to its last token; the base station's are 0 for a measured run that never asked it.
     """
-
-    device_j: float | None = None
-    basestation_j: float | None = None
-    machine_j: float | None = None
 
     @classmethod
     def of(cls, samples: Sequence[Sample]) -> MeasuredTotals:
@@ -107,15 +101,6 @@ class MeasuredTotals:
         ]
         known = device_j is not None or any(sample.measured_basestation_j is not None for sample in kept)
         return cls(device_j, _sum(spent) if known else None, _sum([sample.measured_machine_j for sample in kept]))
-
-    @property
-    def total_j(self) -> float | None:
-        """Both ends together; None unless both were measured."""
-        if self.machine_j is not None:
-            return self.machine_j
-        if self.device_j is None or self.basestation_j is None:
-            return None
-        return self.device_j + self.basestation_j
 
 
 def _sum(values: Sequence[float | None]) -> float | None:

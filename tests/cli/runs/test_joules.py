@@ -120,7 +120,7 @@ def test_file_that_ends_too_early_leaves_a_whole_run_that_another_file_completes
 def test_file_may_come_after_the_run(prompts):
     shown = evaluate("--dataset", prompts, "--policy", "hlm", *WALL)
     assert shown.exit_code == 2
-    assert "note: wall.csv is not there yet: it is read when all is done" in shown.stderr
+    assert "note: wall.csv is not there yet: it is read after the answers" in shown.stderr
     wall("wall.csv", 5.0)
     assert joules("run", "--meter-device", "wall.csv").exit_code == 0
     assert by_policy()["hlm"]["measured_j"] == pytest.approx(5.0 * sum(spans()), abs=1e-3)

@@ -121,7 +121,11 @@ def test_idle_machine_is_measured_before_anything_is_loaded(prompts, machine, we
     assert (meter["idle_s"], meter["idle_machine_w"], meter["idle_device_w"]) == (4.0, 2.5, None)
 
 
-@pytest.mark.parametrize("command", [("eval",), ("sweep",), ("chat", "Hello.")], ids=lambda command: command[0])
+@pytest.mark.parametrize(
+    "command",
+    [("eval",), ("sweep",), ("chat", "Hello."), ("serve", "--parallel", "1")],
+    ids=lambda command: command[0],
+)
 @pytest.mark.parametrize("locked", [False, True])
 def test_machine_without_counters_is_refused_before_anything_is_loaded(command, locked, monkeypatch, weights):
     install_zeus(monkeypatch, FakeMachine(rapl_locked=locked))
