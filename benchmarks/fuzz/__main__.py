@@ -13,6 +13,7 @@ import asyncio
 import faulthandler
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 from benchmarks.fuzz.campaign import HANG_S, Outcome, Settings, campaign
@@ -34,18 +35,20 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--at-once", type=int, default=8, help="cases side by side in a process")
     parser.add_argument("--every-s", type=float, default=10.0, help="between two lines of progress")
+    parser.add_argument(
+        "--hang-s", type=float, default=HANG_S, help="a case that takes longer hangs; more beside other work"
+    )
     parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()
+    patience = options.every_s, options.hang_s
     if options.case is not None:
-        found = played(Settings(sys.maxsize, options.seed, options.case, 1, options.case, 1, options.every_s))
+        found = played(Settings(sys.maxsize, options.seed, options.case, 1, options.case, 1, *patience))
     elif options.jobs == 1:
-        found = played(
-            Settings(
-                options.messages, options.seed, options.first, options.stride, None, options.at_once, options.every_s
-            )
-        )
+        first, stride = options.first, options.stride
+        found = played(Settings(options.messages, options.seed, first, stride, None, options.at_once, *patience))
     else:
-        arguments = ["--seed", options.seed, "--at-once", options.at_once, "--every-s", options.every_s]
+        arguments = ["--seed", options.seed, "--at-once", options.at_once]
+        arguments += ["--every-s", options.every_s, "--hang-s", options.hang_s]
         found = added(side_by_side(options.jobs, options.messages, options.first, arguments))
     print(summary(found))
     if options.json:
@@ -56,14 +59,14 @@ def main() -> int:
 def played(settings: Settings) -> Figures:
     """Run one campaign in this process."""
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        outcome = runner.run(campaign(settings, _progress, TableEngine()))
+        outcome = runner.run(campaign(settings, partial(_progress, settings.hang_s), TableEngine()))
     faulthandler.cancel_dump_traceback_later()
     return figures(outcome, settings)
 
 
-def _progress(outcome: Outcome, so_far_s: float) -> None:
+def _progress(hang_s: float, outcome: Outcome, so_far_s: float) -> None:
     # An event loop that stands still could not even time out: then the stacks of all threads are what is left to say.
-    faulthandler.dump_traceback_later(3 * HANG_S, exit=True)
+    faulthandler.dump_traceback_later(3 * hang_s, exit=True)
     tally = outcome.tally
     print(
         f"{so_far_s:8.0f} s  {tally.messages:12,} messages  {tally.messages / so_far_s:7,.0f}/s  next case "

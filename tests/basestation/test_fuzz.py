@@ -124,13 +124,11 @@ def test_a_leaked_session_is_noticed(monkeypatch):
 
 
 def test_a_hang_is_noticed(monkeypatch):
-    monkeypatch.setattr(campaigns, "HANG_S", 0.3)
-
     async def never(*arguments):
         await asyncio.sleep(10)
 
     monkeypatch.setattr(campaigns, "play", never)
-    assert any("hangs for 0.3 s" in failure for failure in fuzzed(10).failures)
+    assert any("hangs for 0.3 s" in failure for failure in fuzzed(10, hang_s=0.3).failures)
 
 
 @pytest.mark.parametrize("name", Holdings.__slots__)
