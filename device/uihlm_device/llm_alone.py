@@ -27,14 +27,16 @@ def write(
     )
     while True:
         verdict = session.verdict(round_number)
-        clock.wait_until(clock.verdict_at(round_number))
+        bill = ledger.pop(round_number)
+        # The bill knows when this token came; the clock knows of the latest, which may have been read ahead.
+        clock.wait_until(bill.reached_at)
         if verdict.token is None:
             raise ProtocolError("the base station was asked to write and sent a verdict without a token")
         position, token = len(conversation.ids), verdict.token
         conversation.ids.append(token)
         conversation.told = len(conversation.ids)
         stop = token in stop_ids
-        charge = Charge(ledger.pop(round_number), verdict.cost)
+        charge = Charge(bill, verdict.cost)
         judged = Judged(1, verdict, 0)
         yield token_record(position, token, Origin.LLM, stop=stop, draft=None, judged=judged, charge=charge)
         if verdict.last:

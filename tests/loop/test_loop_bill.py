@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import time
+
 import pytest
 
 from fakes import Bench, FakeDrafter, FakeEngine, contextual, serving
@@ -83,6 +86,19 @@ def test_drafting_takes_the_time_of_the_profile(device: Bench, policy: str) -> N
     assert {record.draft_s for record in records} == {0.01}
     assert device.clock.now() > 0.3199
     assert policy != "slm" or device.clock.now() == pytest.approx(0.32)
+
+
+def test_each_token_of_the_llm_has_its_own_time_however_far_ahead_the_stream_was_read(device: Bench) -> None:
+    conversation, stamps_s = start(), list[float]()
+    for record in device.decoder("llm", 10, KNOBS).answer(conversation):
+        # By now the first token's reader may find every answer there.
+        while not stamps_s and device.ledger.totals().forward_s < 0.0199 * 9:
+            time.sleep(0.001)
+        stamps_s.append(device.clock.now())
+        assert record.origin is Origin.LLM
+    conversation.end_session()
+    # The first token's row is left from the prefill.
+    assert [after - before for before, after in itertools.pairwise(stamps_s)] == pytest.approx([0.02] * 9)
 
 
 @pytest.mark.parametrize("policy", ["hlm", "llm"])

@@ -114,6 +114,7 @@ def test_generate_pays_grant_and_round_trip_once():
     assert [at for at, _ in answers] == pytest.approx([1.0 + 0.03 + 0.2 + n * 0.5 for n in (1, 2, 3)])
     assert session.request_bill.link_s == pytest.approx(0.23)
     assert [bill.link_s for _, bill in answers] == [0.0, 0.0, 0.0]
+    assert [bill.reached_at for _, bill in answers] == [at for at, _ in answers]
 
 
 def test_answers_share_the_downlink():

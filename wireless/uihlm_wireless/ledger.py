@@ -29,6 +29,7 @@ class RoundBill:
         rtt_s: propagation and core network.
         downlink_s: the answers' time on the air.
         forward_s: LLM forward that the clock was charged with, measured or fixed; not part of link_s.
+        reached_at: when the last of its answers reaches the device, on the clock, seconds; 0 where it has none.
     """
 
     round: int
@@ -43,6 +44,7 @@ class RoundBill:
     rtt_s: float = 0.0
     downlink_s: float = 0.0
     forward_s: float = 0.0
+    reached_at: float = 0.0
 
     @property
     def wire_bytes(self) -> int:
@@ -50,7 +52,7 @@ class RoundBill:
         return self.uplink_wire_bytes + self.downlink_wire_bytes
 
     def plus(self, other: RoundBill) -> RoundBill:
-        """Return the sum of two bills, under this one's round."""
+        """Return the sum of two bills, under this one's round; the later of their answers."""
         return RoundBill(
             self.round,
             self.model_bit + other.model_bit,
@@ -64,6 +66,7 @@ class RoundBill:
             self.rtt_s + other.rtt_s,
             self.downlink_s + other.downlink_s,
             self.forward_s + other.forward_s,
+            max(self.reached_at, other.reached_at),
         )
 
 

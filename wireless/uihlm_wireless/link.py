@@ -176,12 +176,13 @@ class Session:
         waited_s = 0.0 if self._link.clock.simulated else queue_s
         self._basestation_free_at = max(arrival_at + waited_s, self._basestation_free_at) + charged_s
         downlink_s = self._link.settings.downlink_airtime_s(8 * wire_bytes)
-        left_at = self._link._occupy_downlink(self._basestation_free_at, downlink_s)
+        reached_at = self._link._occupy_downlink(self._basestation_free_at, downlink_s) + self._link.settings.rtt_s / 2
         bill = RoundBill(
             round,
             downlink_wire_bytes=wire_bytes,
             downlink_s=downlink_s,
             link_s=downlink_s,
             forward_s=charged_s,
+            reached_at=reached_at,
         )
-        return left_at + self._link.settings.rtt_s / 2, bill
+        return reached_at, bill
