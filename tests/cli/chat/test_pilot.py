@@ -126,17 +126,21 @@ def test_on_a_link_that_changes_auto_is_near_the_best_fixed_way_and_beats_the_wo
     own = seconds_a_token(links, auto)
     others = {way: seconds_a_token(links, fixed(way)) for way in FIXED}
     assert own <= 1.1 * min(others.values()), others
-    # What the plan promises over the worst fixed way, where the best way is taken on each stretch.
+    # What the plan says it gains on the worst fixed way. The first answer of a stretch is written before anything was seen
+    # of it, in the way of the stretch before.
     model = Model(FIGURES, Sizes(codec("coupled", V)))
 
-    def planned(way: Way, link: LinkSettings) -> float:
+    def planned_s(way: Way, link: LinkSettings) -> float:
         return 1.0 / model.predict(way, Conditions(link, tokens=32, opens=False)).tok_s
 
     worst = max(others, key=lambda way: others[way])
-    promised = sum(planned(worst, link) for link, _ in STRETCHES) / sum(
-        min(planned(way, link) for way in FIXED) for link, _ in STRETCHES
+    best = {link: min(FIXED, key=lambda way: planned_s(way, link)) for link, _ in STRETCHES}
+    seen = [NEAR, *(link for link, _ in STRETCHES)]
+    promised = sum(count * planned_s(worst, link) for link, count in STRETCHES) / sum(
+        planned_s(best[before], link) + (count - 1) * planned_s(best[link], link)
+        for before, (link, count) in zip(seen, STRETCHES, strict=False)
     )
-    assert others[worst] / own >= 0.9 * promised
+    assert others[worst] / own >= promised
     # It goes over to the LLM alone after one answer on the far link, comes back as soon, and stays in between.
     assert LLM not in chosen[:11] and set(chosen[11:21]) == {LLM} and LLM not in chosen[21:]
     assert sum(before != after for before, after in itertools.pairwise(chosen)) <= 6
@@ -187,7 +191,7 @@ def test_in_an_outage_this_device_writes_alone_and_asks_again_once_it_is_over(we
     monkeypatch.setattr("uihlm_cli.chat.pilot._KNOCK_S", 30.0)
     engine = FakeEngine(mixed(chatty(1), chatty(2), 0.4), V, [STOP])
     with serving(engine) as address, Proxy(address) as proxy:
-        config = replace(CONFIG, decode=replace(CONFIG.decode, outage=Outage(OnOutage.LOCAL, 0.3)))
+        config = replace(CONFIG, decode=replace(CONFIG.decode, outage=Outage(OnOutage.LOCAL, 1.0)))
         with opened_device(config, str(proxy.address), 60.0) as device:
             pilot = Pilot(device, config, Objective(objective), None)
             conversation = Conversation(session_key(1, 0))
