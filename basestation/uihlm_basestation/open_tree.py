@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from uihlm_basestation.engines.trees import ROOT, check_siblings
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_proto.limits import MAX_TREE
+from uihlm_proto.trees import child_of
 from uihlm_proto.v1 import verification_pb2 as pb
 
 
@@ -61,8 +62,7 @@ class OpenTree:
 
     def after(self, token: int) -> int | None:
         """Return the node that holds the LLM's last draw, if it was sent."""
-        nodes = enumerate(zip(self.tokens, self.parents, strict=True))
-        return next((node for node, (held, parent) in nodes if parent == self.end and held == token), None)
+        return child_of(self.tokens, self.parents, self.end, token)
 
     def below(self, root: int) -> list[int]:
         """Return the nodes that hang from `root`, itself left out, parents first."""

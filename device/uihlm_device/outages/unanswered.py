@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from uihlm_device.stream.session import Upload, Verdict
+from uihlm_proto.trees import child_of
 
 
 @dataclass(slots=True)
@@ -126,8 +127,7 @@ class Unanswered:
         tree = self._tree
         if tree is None or tree.end is None:
             return None
-        nodes = enumerate(zip(tree.tokens, tree.parents, strict=True))
-        return next((node for node, (t, parent) in nodes if parent == tree.end and t == self.known[-1]), None)
+        return child_of(tree.tokens, tree.parents, tree.end, self.known[-1])
 
     def again(self) -> list[tuple[int, Upload]]:
         """Return what is to be asked again on a stream that opens with the known ids."""

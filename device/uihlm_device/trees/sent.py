@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from uihlm_device.trees.tree import ROOT, Place, Tree
+from uihlm_proto.trees import child_of
 
 
 class Sent:
@@ -43,8 +44,7 @@ class Sent:
 
     def after(self, end: int, token: int | None) -> int | None:
         """Return the node that holds `token` below the node `end`, if it was sent."""
-        nodes = enumerate(zip(self.tokens, self.parents, strict=True))
-        return next((node for node, (held, parent) in nodes if parent == end and held == token), None)
+        return child_of(self.tokens, self.parents, end, token)
 
     def hang(self, root: int, tree: Tree) -> None:
         """Note that the device's tree hangs from a node now; what is not below it is dead."""
