@@ -8,15 +8,12 @@ import gc
 import pytest
 
 from fakes import FakeEngine, contextual
+from sessions import PREFIX, opened
 from uihlm_basestation.batcher import Batcher
-from uihlm_basestation.session import Session
 from uihlm_proto.errors import UihlmError
-from uihlm_proto.limits import PROTOCOL_VERSION
-from uihlm_proto.randomness import session_key
 from uihlm_proto.v1 import verification_pb2 as pb
 
 V = 12
-PREFIX = [1, 2, 3]
 
 
 class CountingEngine(FakeEngine):
@@ -32,22 +29,6 @@ class CountingEngine(FakeEngine):
         if self.fails_from is not None and self.forwards >= self.fails_from:
             raise UihlmError("the engine broke")
         return super().forward(work)
-
-
-async def opened(engine: FakeEngine, batcher: Batcher) -> Session:
-    session = Session(1, engine, batcher)
-    await session.open(
-        pb.Open(
-            protocol_version=PROTOCOL_VERSION,
-            tokenizer_fingerprint=engine.fingerprint,
-            vocabulary_size=V,
-            prefix_ids=PREFIX,
-            sampling=pb.Sampling(temperature=1.0),
-            codec="coupled",
-            session_key=session_key(0, 0),
-        )
-    )
-    return session
 
 
 async def until(condition) -> None:

@@ -8,55 +8,35 @@ import numpy as np
 import pytest
 
 from fakes import FakeEngine, contextual
+from sessions import alone, opened
+from sessions import ask as verdicts
+from sessions import tree_upload as upload
 from uihlm_basestation.batcher import Batcher
 from uihlm_basestation.open_tree import OpenTree
-from uihlm_basestation.session import Session
 from uihlm_proto.errors import InvalidRequestError
-from uihlm_proto.limits import MAX_DRAFTS, MAX_TREE, PROTOCOL_VERSION
+from uihlm_proto.limits import MAX_DRAFTS, MAX_TREE
 from uihlm_proto.randomness import session_key
 from uihlm_proto.v1 import verification_pb2 as pb
 
 V, STOP = 12, 11
-PREFIX = [1, 2, 3]
-
-
-def upload(position, tokens, parents, continues=0, **fields):
-    drafts = [pb.Draft(payload=bytes([token])) for token in tokens]
-    return pb.Upload(first_position=position, drafts=drafts, parents=parents, continues=continues, **fields)
+KEY = session_key(4, 0)
 
 
 async def ask(session, request):
-    (verdict,) = [verdict async for verdict in session.upload(request)]
+    (verdict,) = await verdicts(session, request)
     return verdict
 
 
 def scenario(play, codec="coupled", stop_ids=(), max_context=64):
     """Run `play(session, engine, own)`, `own` being the 24 tokens that the LLM writes alone."""
 
-    async def opened(engine, batcher, number, name):
-        session = Session(number, engine, batcher)
-        await session.open(
-            pb.Open(
-                protocol_version=PROTOCOL_VERSION,
-                tokenizer_fingerprint=engine.fingerprint,
-                vocabulary_size=V,
-                prefix_ids=PREFIX,
-                sampling=pb.Sampling(temperature=1.0),
-                codec=name,
-                session_key=session_key(4, 0),
-            )
-        )
-        return session
-
     async def run():
         engine = FakeEngine(contextual(V, salt=1), V, ())
         batcher = Batcher(engine)
         try:
-            alone = await opened(engine, batcher, 9, "coupled")
-            own = [v.token_id async for v in alone.upload(pb.Upload(first_position=3, generate=24))]
-            batcher.close_session(9)
+            own = await alone(engine, batcher, 24, KEY)
             engine.stop_ids, engine.max_context = frozenset(stop_ids), max_context
-            session = await opened(engine, batcher, 1, codec)
+            session = await opened(engine, batcher, 1, KEY, codec)
             engine.log.clear()
             await play(session, engine, own)
         finally:

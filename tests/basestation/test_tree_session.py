@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from fakes import FakeEngine, contextual, mixed
+from sessions import PREFIX, alone, ask, opened, tree_upload
 from uihlm_basestation.batcher import Batcher
-from uihlm_basestation.session import Session
 from uihlm_proto.codecs import codec
 from uihlm_proto.errors import InvalidRequestError
-from uihlm_proto.limits import MAX_DRAFTS, PROTOCOL_VERSION
+from uihlm_proto.limits import MAX_DRAFTS
 from uihlm_proto.randomness import Role, session_key, words
 from uihlm_proto.sampling import Sampling
 from uihlm_proto.v1 import verification_pb2 as pb
@@ -21,19 +21,6 @@ V = 12
 STOP = 11
 LLM = contextual(V, salt=1)
 DRAFTER = mixed(LLM, contextual(V, salt=2), 0.4)
-PREFIX = [1, 2, 3]
-
-
-def opening(engine, key, codec_name="coupled"):
-    return pb.Open(
-        protocol_version=PROTOCOL_VERSION,
-        tokenizer_fingerprint=engine.fingerprint,
-        vocabulary_size=V,
-        prefix_ids=PREFIX,
-        sampling=pb.Sampling(temperature=1.0),
-        codec=codec_name,
-        session_key=key,
-    )
 
 
 def draft_tree(ids, key, rng, nodes):
@@ -49,25 +36,6 @@ def draft_tree(ids, key, rng, nodes):
         parents.append(above - 1)
         contexts.append([*contexts[above], token])
     return tokens, parents
-
-
-def tree_upload(position, tokens, parents, **fields):
-    return pb.Upload(
-        first_position=position, drafts=[pb.Draft(payload=bytes([t])) for t in tokens], parents=parents, **fields
-    )
-
-
-async def ask(session, request):
-    return [verdict async for verdict in session.upload(request)]
-
-
-async def alone(engine, batcher, key, count):
-    """What policy `llm` writes."""
-    session = Session(99, engine, batcher)
-    await session.open(opening(engine, key))
-    written = await ask(session, pb.Upload(first_position=len(PREFIX), generate=count))
-    batcher.close_session(99)
-    return [verdict.token_id for verdict in written]
 
 
 def scenario(play, stop_ids=()):
@@ -88,8 +56,7 @@ def test_trees_write_what_the_llm_writes_alone_token_by_token():
 
     async def write(engine, batcher, number, seed, target):
         key, rng, ids, epoch = session_key(seed, 0), np.random.default_rng(seed), list(PREFIX), 0
-        session = Session(number, engine, batcher)
-        await session.open(opening(engine, key))
+        session = await opened(engine, batcher, number, key)
         trips = deepest = 0
         while len(ids) < target:
             nodes = int(rng.integers(1, 12))
@@ -105,7 +72,7 @@ def test_trees_write_what_the_llm_writes_alone_token_by_token():
             ids += [*(tokens[node] for node in verdict.path), verdict.token_id]
             epoch += (verdict.path[-1] if verdict.path else -1) in parents
             trips, deepest = trips + 1, max(deepest, verdict.accepted)
-        assert ids[len(PREFIX) :] == await alone(engine, batcher, key, len(ids) - len(PREFIX))
+        assert ids[len(PREFIX) :] == await alone(engine, batcher, len(ids) - len(PREFIX), key)
         return (len(ids) - len(PREFIX)) / trips, deepest
 
     async def play(engine, batcher):
@@ -120,8 +87,7 @@ def test_trees_write_what_the_llm_writes_alone_token_by_token():
 def test_an_accepted_path_is_not_run_again():
     async def play(engine, batcher):
         key, rng = session_key(3, 0), np.random.default_rng(3)
-        session, ids, epoch = Session(1, engine, batcher), list(PREFIX), 0
-        await session.open(opening(engine, key))
+        session, ids, epoch = await opened(engine, batcher, 1, key), list(PREFIX), 0
         for trip in range(40):
             tokens, parents = draft_tree(ids, key, rng, 8)
             (verdict,) = await ask(session, tree_upload(len(ids), tokens, parents, epoch=epoch))
@@ -140,14 +106,13 @@ def test_a_stop_token_inside_the_tree_ends_the_walk_and_the_session_goes_on():
         for seed in range(60):
             key = session_key(seed, 1)
             engine.stop_ids = frozenset()  # the LLM writes on, so that what follows a stop token is known
-            own = await alone(engine, batcher, key, 6)
+            own = await alone(engine, batcher, 6, key)
             engine.stop_ids = frozenset({STOP})
             if STOP not in own[:4]:
                 continue
             stops += 1
             end = own.index(STOP)
-            session = Session(1, engine, batcher)
-            await session.open(opening(engine, key))
+            session = await opened(engine, batcher, 1, key)
             (verdict,) = await ask(session, tree_upload(3, own, range(-1, 5)))
             assert list(verdict.path) == list(range(end + 1)) and not verdict.HasField("token_id")
             # The row after it is at hand: two roots need no trunk, and nothing was corrected.
@@ -185,9 +150,8 @@ def test_a_bad_tree_is_refused_and_the_session_is_as_it_was(kind):
     async def play(engine, batcher):
         engine.max_context = 20
         key, rng = session_key(5, 0), np.random.default_rng(5)
-        own = await alone(engine, batcher, key, 16)
-        session = Session(1, engine, batcher)
-        await session.open(opening(engine, key))
+        own = await alone(engine, batcher, 16, key)
+        session = await opened(engine, batcher, 1, key)
         # A first tree, so that a path waits to be kept.
         (verdict,) = await ask(session, tree_upload(3, [*own[:2], (own[1] + 1) % V], [-1, 0, 0]))
         assert list(verdict.path) == [0, 1]
@@ -208,8 +172,7 @@ def test_a_bad_tree_is_refused_and_the_session_is_as_it_was(kind):
 @pytest.mark.parametrize("name", ["dense32", "dense16"])
 def test_a_tree_with_a_distribution_is_refused(name):
     async def play(engine, batcher):
-        session = Session(1, engine, batcher)
-        await session.open(opening(engine, session_key(5, 0), name))
+        session = await opened(engine, batcher, 1, session_key(5, 0), name)
         payload = codec(name, V).draft(np.full(V, 1 / V), session_key(5, 0), 3).encode()
         with pytest.raises(InvalidRequestError, match=f"codec coupled, not {name}"):
             await ask(session, pb.Upload(first_position=3, drafts=[pb.Draft(payload=payload)], parents=[-1]))
