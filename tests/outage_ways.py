@@ -53,6 +53,8 @@ WAYS = {
     "tree": Way("hlm", "coupled", (("tree", 8),)),
     "llm": Way("llm"),
 }
+# Where its tokens come from depends on what was lost, so it has tests of its own.
+TREE_IN_FLIGHT = Way("hlm", "coupled", (("tree", 4), ("in_flight", 4)))
 
 
 def bench(

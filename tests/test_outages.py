@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from fakes import FakeEngine, serving
-from outage_ways import LOCAL, PROMPT, STOP, WAIT, WAYS, V, Way, Y, bench, said, start, write
+from outage_ways import LOCAL, PROMPT, STOP, TREE_IN_FLIGHT, WAIT, WAYS, V, Way, Y, bench, said, start, write
 from proxy import Fault, Proxy
 from uihlm_device.outages.outage import OnOutage, Outage
 from uihlm_device.tokens import Origin
@@ -58,7 +58,7 @@ def test_a_tree_in_flight_under_wait_writes_what_it_writes_undisturbed(
     address: Address, fault: Fault, every: int, real: bool
 ) -> None:
     """What continued the tree on a lost stream is drafted anew: where a token came from may differ, what it is does not."""
-    way = Way("hlm", "coupled", (("tree", 4), ("in_flight", 4)))
+    way = TREE_IN_FLIGHT
     link = LinkSettings(radio=None, rtt_s=0.02 if real else 0.15)
     lost = 0
     for index in range(3):
@@ -111,7 +111,7 @@ def test_dead_link_is_noticed_long_before_an_answer_is_overdue(address: Address)
     assert conversation.lost_links and said(records) == said(whole)
 
 
-@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize("way", [*WAYS.values(), TREE_IN_FLIGHT], ids=[*WAYS, "tree in flight"])
 def test_everything_a_lost_link_cost_is_billed(address: Address, way: Way) -> None:
     with Proxy(address, Fault.CLOSE, every=9) as proxy, bench(proxy.address, way.codec) as device:
         records, conversation = write(device, way, 0, WAIT)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from fakes import FakeEngine, serving
-from outage_ways import KNOBS, LOCAL, WAYS, V, Way, Y, bench, start
+from outage_ways import KNOBS, LOCAL, TREE_IN_FLIGHT, WAYS, V, Way, Y, bench, start
 from proxy import Proxy
 from stations import GatedEngine, standing
 from uihlm_device.outages.outage import OnOutage, Outage
@@ -24,7 +24,7 @@ def address() -> Iterator[Address]:
 
 
 LOCAL_WAYS = {name: way for name, way in WAYS.items() if name != "llm"}
-LOCAL_WAYS["tree in flight"] = Way("hlm", "coupled", (("tree", 4), ("in_flight", 4)))
+LOCAL_WAYS["tree in flight"] = TREE_IN_FLIGHT
 
 
 @pytest.mark.parametrize("way", LOCAL_WAYS.values(), ids=LOCAL_WAYS)

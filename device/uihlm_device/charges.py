@@ -36,6 +36,22 @@ class Charge:
 NOTHING = Charge()
 
 
+class Purse:
+    """What was spent and no token stands for yet: the next one carries it."""
+
+    def __init__(self) -> None:
+        self._owed = NOTHING
+
+    def owe(self, charge: Charge) -> None:
+        """Put a charge in."""
+        self._owed = self._owed.plus(charge)
+
+    def taken(self) -> Charge:
+        """Return the sum, and forget it."""
+        owed, self._owed = self._owed, NOTHING
+        return owed
+
+
 class Drafted(Protocol):
     """What a record tells of a draft; fields as in `uihlm_device.drafting.Draft`."""
 

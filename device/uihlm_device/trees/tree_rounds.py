@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 
-from uihlm_device.charges import NOTHING, Charge, Judged, token_record
+from uihlm_device.charges import NOTHING, Charge, Judged, Purse, token_record
 from uihlm_device.conversation import Conversation
 from uihlm_device.decode_settings import DecodeSettings
 from uihlm_device.drafters.drafter import Drafter, TreeDrafter
@@ -71,8 +71,7 @@ class TreeRounds:
         # Uploads in this answer, and those of them that will be answered as stale.
         self._uploads = 0
         self._forsaken: list[TreeFlight] = []
-        # What a round cost whose verdict never came.
-        self._lost = NOTHING
+        self._purse = Purse()
 
     def write(self, conversation: Conversation, limit: int) -> Generator[TokenRecord]:
         """Write one answer, one record a token; see `Decoder.answer`."""
@@ -83,12 +82,11 @@ class TreeRounds:
         self._uploads = 0
         # Ids that the drafter's cache holds, of which a dropped generator may not have committed all.
         held = conversation.drafted
-        self._forsaken = []
+        self._forsaken, self._purse = [], Purse()
         self.grower.drop()
         flights: deque[TreeFlight] = deque()
         sent: Sent | None = None
         finished = False
-        owed = NOTHING
         try:
             while not finished:
                 left = limit - written if conversation.room is None else min(limit - written, conversation.room)
@@ -103,7 +101,7 @@ class TreeRounds:
                 except LinkLostError:
                     self._begin_anew(flights)
                     sent = None
-                    self._lost, owed = self._lost.plus(owed).plus(self._settle_forsaken(session, last=True)), NOTHING
+                    self._purse.owe(self._settle_forsaken(session, last=True))
                     record = self._alone(conversation, grown)
                     written += 1
                     finished = record.stop or written >= limit or conversation.room == 0
@@ -113,9 +111,9 @@ class TreeRounds:
                     # Its stream was lost, and the next one knows no tree.
                     self._begin_anew(flights)
                     sent = None
-                    owed = owed.plus(charge)
+                    self._purse.owe(charge)
                     continue
-                charge, owed = charge.plus(owed), NOTHING
+                charge = charge.plus(self._purse.taken())
                 sent = grown.sent
                 path = list(verdict.path) if left > 1 else list(range(verdict.accepted))
                 check_walk(verdict, path, sent, flight, left, self._drafter.stop_ids)
@@ -195,7 +193,7 @@ class TreeRounds:
             if flight.nodes.start > 0:
                 # What the LLM made of the tree before it is known, and stands.
                 return Verdict(0, None, stale=True)
-            self._lost = Charge(self._ledger.pop(flight.round))
+            self._purse.owe(Charge(self._ledger.pop(flight.round)))
             raise
 
     def _land(self, session: Session, flights: deque[TreeFlight], grown: Grown, left: int) -> tuple[Charge, Verdict]:
@@ -265,7 +263,7 @@ class TreeRounds:
         token, position = below.tokens[0], len(conversation.ids)
         conversation.ids.append(token)
         draft = TreeDraft(Evidence(token, below.x[0], None, None, None, None, None))
-        charge, self._lost = self._lost.plus(Charge(draft_s=grown.draft_s)), NOTHING
+        charge = self._purse.taken().plus(Charge(draft_s=grown.draft_s))
         stop = token in self._drafter.stop_ids
         return token_record(position, token, Origin.OUTAGE, stop=stop, draft=draft, judged=None, charge=charge)
 
