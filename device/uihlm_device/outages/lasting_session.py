@@ -53,8 +53,6 @@ class LastingSession:
         self._attempt: Attempt | None = None
         self._next_attempt_s = 0.0
         self._unanswered = Unanswered()
-        # Rounds that will have no answer, and of which the loop will ask all the same.
-        self._void: set[int] = set()
         self._unsent = 0
         self._open_round = 0
         self._open_cost: Cost | None = None
@@ -105,7 +103,8 @@ class LastingSession:
 
     def arrived(self, round_number: int) -> bool:
         """Return whether the next verdict of a round is there, or what takes its place."""
-        if round_number in self._void or self._stream is None:
+        # What is not pending fell with a stream, or was never sent: it is answered as stale.
+        if self._stream is None or round_number not in self._unanswered:
             return True
         return self._stream.arrived(round_number)
 
@@ -207,7 +206,6 @@ class LastingSession:
 
         if (verdict := self._insist(ask, number)).stale:
             self._unanswered.drop(number)
-            self._void.discard(number)
         else:
             self._unanswered.walked(number, verdict)
         return verdict
@@ -221,7 +219,6 @@ class LastingSession:
             except UnavailableError:
                 # Whoever waits for a verdict of use will find the stream lost.
                 self._ledger.fold(number, number)
-        self._void.discard(number)
         return Verdict(0, None, stale=True)
 
     def _lose(self, stream: Stream, error: UihlmError) -> None:
@@ -285,7 +282,6 @@ class LastingSession:
         """Give up on a round; its bill, if it was sent, can still be taken."""
         self._unanswered.drop(number)
         self._ledger.fold(number, number)
-        self._void.add(number)
 
     def _give_up(self, error: UihlmError) -> NoReturn:
         for number in self._unanswered:

@@ -64,6 +64,9 @@ class Unanswered:
     def __iter__(self) -> Iterator[int]:
         return iter(list(self._pending))
 
+    def __contains__(self, number: object) -> bool:
+        return number in self._pending
+
     def opened(self, ids: Sequence[int], epoch: int) -> None:
         """Note a stream that opens with these ids, in this epoch of the conversation."""
         self.known, self.epoch = list(ids), epoch
