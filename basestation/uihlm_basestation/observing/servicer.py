@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import grpc
 
+from uihlm_basestation.observing.rejections import Rejections
 from uihlm_basestation.observing.telemetry import Ending, Round, RoundKind, Telemetry
 from uihlm_proto.codecs import id_bit
 from uihlm_proto.v1 import verification_pb2 as pb
@@ -32,7 +33,7 @@ class ObservedServicer(pb_grpc.VerificationServiceServicer):
     ) -> None:
         self._servicer = servicer
         self._telemetry = telemetry
-        self._id_bit = id_bit(vocabulary_size)
+        self._vocabulary_size = vocabulary_size
         self._numbers = itertools.count(1)
 
     async def Verify(  # noqa: N802 (the name is the protocol's)
@@ -43,7 +44,7 @@ class ObservedServicer(pb_grpc.VerificationServiceServicer):
         """Serve one stream and tell its rounds as they are answered."""
         STREAM.set(next(self._numbers))
         started_s = time.perf_counter()
-        reader = _Reader(request_iterator, self._id_bit)
+        reader = _Reader(request_iterator, self._vocabulary_size)
         stood, rounds, status = False, 0, "CANCELLED"
         answers = self._servicer.Verify(reader, context)  # type: ignore[no-untyped-call]
         try:
@@ -101,9 +102,10 @@ class _Pending:
 class _Reader:
     """The requests of a stream, and what their answers make of them."""
 
-    def __init__(self, requests: AsyncIterator[pb.VerifyRequest], id_bits: int) -> None:
+    def __init__(self, requests: AsyncIterator[pb.VerifyRequest], vocabulary_size: int) -> None:
         self._requests = requests
-        self._id_bit = id_bits
+        self._id_bit = id_bit(vocabulary_size)
+        self._rejections = Rejections(vocabulary_size)
         self._pending: dict[int, _Pending] = {}
 
     def __aiter__(self) -> _Reader:
@@ -133,15 +135,15 @@ class _Reader:
                 return None
         del self._pending[answer.round]
         kind = RoundKind.OPEN if is_ready else _kind(upload, response.verdict)
-        judged = kind is RoundKind.JUDGE
+        rejects = not is_ready and self._rejections.take(upload, response.verdict)
         return Round(
             kind,
             time.perf_counter() - pending.since_s,
             pending.forward_s,
             pending.queue_s,
             pending.forwards,
-            response.verdict.accepted if judged else 0,
-            int(judged and _rejects(upload, response.verdict)),
+            response.verdict.accepted if kind is RoundKind.JUDGE else 0,
+            int(rejects),
             pending.generated,
             0 if kind is RoundKind.STALE else len(upload.skipped_ids),
             self._payload_bit(upload),
@@ -160,18 +162,6 @@ def _kind(upload: pb.Upload, verdict: pb.Verdict) -> RoundKind:
     if upload.generate:
         return RoundKind.GENERATE
     return RoundKind.JUDGE if upload.drafts else RoundKind.AUDIT
-
-
-def _rejects(upload: pb.Upload, verdict: pb.Verdict) -> bool:
-    """Whether the LLM's token took the place of a draft: of the next of a chain, or of all below the end of a path."""
-    if not verdict.HasField("token_id"):
-        return False
-    if upload.continues and not verdict.path:
-        # What hangs from the node that the LLM's last draw came to is in the session alone.
-        return False
-    if upload.parents:
-        return (verdict.path[-1] if verdict.path else -1) in upload.parents
-    return verdict.accepted < len(upload.drafts)
 
 
 def _status(context: grpc.aio.ServicerContext[pb.VerifyRequest, pb.VerifyResponse]) -> str:

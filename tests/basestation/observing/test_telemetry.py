@@ -14,6 +14,7 @@ from uihlm_basestation.observing.telemetry import Ending, Forward, Listeners, Ro
 from uihlm_device.rules.policies import PolicySettings
 from uihlm_device.tokens import Origin
 from uihlm_proto.v1 import verification_pb2 as pb
+from uihlm_wireless.settings import LinkSettings
 
 V = 12
 # With a skipped id before the draft there is something to run: the row after the prefix is at hand.
@@ -48,11 +49,18 @@ class Notes:
         return [round for round in self.rounds if round.kind is kind]
 
 
-def told(policy: str, codec: str = "dense32", seed: int = 0, settings: PolicySettings | None = None, **decode: int):
+def told(
+    policy: str,
+    codec: str = "dense32",
+    seed: int = 0,
+    settings: PolicySettings | None = None,
+    link: LinkSettings | None = None,
+    **decode: int,
+):
     """Run one answer and return what was told, the device's records and its bill."""
     notes = Notes()
     with standing(FakeEngine(TARGET, V), telemetry=notes) as station:
-        with Bench(station.address, FakeDrafter(DRAFTER, V), codec) as bench:
+        with Bench(station.address, FakeDrafter(DRAFTER, V), codec, link=link) as bench:
             records = bench.run(policy, seed=seed, max_tokens=40, settings=settings, **decode)
             bill = bench.ledger.totals()
         assert eventually(lambda: notes.endings)
@@ -85,6 +93,17 @@ def test_what_is_told_is_what_the_device_knows(policy, codec, decode):
     # A frame is 14 bytes here: five of gRPC, nine of HTTP/2.
     sent = sum(round.request_bytes for round in notes.rounds) + 14 * len(notes.rounds)
     assert sent == bill.uplink_wire_bytes
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_rejections_are_those_of_the_device_where_a_tree_is_sent_in_several_uploads(seed):
+    far = LinkSettings(radio=None, rtt_s=0.15)
+    notes, records, bill = told("hlm", "coupled", seed, link=far, tree=3, in_flight=6)
+    origins = [record.origin for record in records]
+    assert notes.of(RoundKind.STALE), "nothing was sent beside the LLM's way"
+    assert sum(round.rejected for round in notes.rounds) == origins.count(Origin.RESAMPLED) > 0
+    assert sum(round.accepted for round in notes.rounds) == origins.count(Origin.ACCEPTED)
+    assert sum(round.payload_bit for round in notes.rounds) == bill.payload_bit
 
 
 def test_skipped_tokens_are_told_with_the_upload_that_brings_them():
