@@ -10,6 +10,7 @@ from uihlm_device.decode_settings import DecodeSettings
 from uihlm_device.drafters.drafter import TreeDrafter
 from uihlm_device.trees.chances import Chances
 from uihlm_device.trees.grown import Grown
+from uihlm_device.trees.noise import Noise
 from uihlm_device.trees.race import Race
 from uihlm_device.trees.sent import Sent
 from uihlm_device.trees.tree import ROOT, Tree
@@ -35,6 +36,7 @@ class Grower:
         self._clock = clock
         self._timing = timing
         self._chances = Chances()
+        self._noise = Noise()
         # What was drafted ahead and hangs from the last committed token: the drafter's cache holds it as a tree.
         self._rest: Tree | None = None
 
@@ -45,7 +47,8 @@ class Grower:
     def plant(self, conversation: Conversation, held: int, left: int, sent: Sent | None) -> Grown:
         """Return the tree after the committed ids, of which the cache holds `held`, as far as it has run."""
         ids, first = conversation.ids, len(conversation.ids)
-        race = Race(self._settings.sampling, conversation.key, first, self._chances)
+        self._noise.begin(conversation.key, first)
+        race = Race(self._settings.sampling, self._noise, first, self._chances)
         tree, self._rest = self._rest, None
         draft_s = 0.0
         if tree is None:
