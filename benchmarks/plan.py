@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -158,10 +159,17 @@ def choices(held: list[Held]) -> str:
             way = planned.best.way
             alone += way == LLM
             right += way == min(true, key=lambda way: true[way])
-            losses.append(true[way] / min(true.values()) - 1.0)
+            losses.append(_loss(true[way], min(true.values())))
         text = f"{objective.value}, {who}: the measured best at {right} of {len(losses)} places, `llm` at {alone}; "
         lines.append(f"* {text}where not, worse by at most {100 * max(losses):.1f} %")
     return "\n".join(lines)
+
+
+def _loss(chosen: float, least: float) -> float:
+    """Return how much worse the choice is, a share; beside a best that costs nothing, all that costs is worse without end."""
+    if least > 0.0:
+        return chosen / least - 1.0
+    return math.inf if chosen > 0.0 else 0.0
 
 
 def _place(entry: Held) -> tuple[float, float, int]:
