@@ -192,7 +192,7 @@ def _rate_tok_s(streams: Sequence[Callable[[], list[float]]]) -> float:
     inside = sum(begin < at <= end for own in stamps for at in own)
     if not inside:
         raise InvalidRequestError(
-            f"{len(streams)} answers at once were not long enough to overlap: measure with more --max-tokens"
+            f"{len(streams)} answers at once were not long enough to overlap: measure with more --answer-tokens"
         )
     return inside / (end - begin)
 
