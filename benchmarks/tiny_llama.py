@@ -4,6 +4,8 @@ A GGUF of TinyLlama-1.1B's shape with random 4-bit weights (benchmarks/random_gg
 deleted) in llama.cpp: tokens a second of a bare loop, and of a token of policy `ui` the share that goes into reading an
 attention row (an unfused forward with a callback, less a fused one) and into u. What is timed takes turns.
 
+--tiny tries the script itself: its figures mean nothing.
+
 Random logits are u's worst case: real ones fall into fewer bins and take a third of the time.
 """
 
@@ -35,6 +37,7 @@ from uihlm_proto.codecs import codec
 from uihlm_proto.sampling import Sampling
 
 CONTEXT = 128
+TINY = Shape("tiny", 512, 256, 256, 2, 4, 2)
 _KEY = bytes(16)
 
 
@@ -96,19 +99,19 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=40)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="fewer turns: a look, not a measurement")
+    parser.add_argument("--tiny", action="store_true", help="a tiny shape: tries the script, measures nothing")
     parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()
+    shape = TINY if options.tiny else TINY_LLAMA
     keep_large_blocks()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tiny-llama-random.gguf"
-        print(f"writing {TINY_LLAMA.name} weights …", file=sys.stderr)
-        write(path, TINY_LLAMA)
+        print(f"writing {shape.name} weights …", file=sys.stderr)
+        write(path, shape)
         took = measure(path, options.threads, 10 if options.quick else options.turns)
     findings: list[Finding] = []
     for clock, own in took.items():
-        findings += [
-            one if clock == "wall" else replace(one, what=f"{clock}: {one.what}") for one in found(own, TINY_LLAMA)
-        ]
+        findings += [one if clock == "wall" else replace(one, what=f"{clock}: {one.what}") for one in found(own, shape)]
     print(report.table(findings))
     ms = {clock: {name: 1e3 * float(np.median(times)) for name, times in own.items()} for clock, own in took.items()}
     if options.json:
