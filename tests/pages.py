@@ -14,7 +14,7 @@ PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _SET = re.compile(r"([A-Z_][A-Z0-9_]*)=(.*)", re.DOTALL)
 # In prose: a command in backticks, unless an ellipsis says that it is not whole.
-_INLINE = re.compile(r"`((?:uihlm-device|uihlm-bs|python -m)\s[^`]+)`")
+_INLINE = re.compile(r"`((?:(?:uihlm-device|uihlm-bs|python -m)\s|python docs/)[^`]+)`")
 _CUT_SHORT = re.compile(r"…|\.\.\.")
 _SHELLS = ("sh", "bash", "console")
 
@@ -127,10 +127,10 @@ def write_named_modules(page: Path, folder: Path) -> None:
     for command in commands(page):
         for word in command.words if command.fenced else ():
             if match := re.fullmatch(r"(\w+)\.py:(\w+)", word):
-                _write_module(page, folder, match[1], match[2])
+                write_module(page, folder, match[1], match[2])
 
 
-def _write_module(page: Path, folder: Path, module: str, attribute: str) -> None:
+def write_module(page: Path, folder: Path, module: str, attribute: str) -> None:
     """Write the first Python block of the page that defines something of that name."""
     defined = re.compile(rf"^(def|class) {attribute}\b", re.MULTILINE)
     (source, *_) = [block.text for block in blocks(page) if block.language == "python" and defined.search(block.text)]
@@ -148,7 +148,7 @@ def install_package(page: Path, folder: Path) -> bool:
             for name, target in points.items():
                 lines.append(f"{name} = {target}")
                 module, _, attribute = target.partition(":")
-                _write_module(page, folder, module, attribute)
+                write_module(page, folder, module, attribute)
         about = folder / f"{page.stem.replace('-', '_')}-1.0.dist-info"
         about.mkdir()
         (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {page.stem}\nVersion: 1.0\n", encoding="utf-8")
