@@ -39,17 +39,22 @@ class Small:
     apart: bool = False
 
 
+# Two threads that meet another process on two cores slow one another several times.
+ONE = ("--threads", "1")
 SMALL = {
-    "": Small(("--quick",), real=True),
+    "": Small(("--quick", *ONE), real=True),
     "assisted_generation": Small(("--tokens", "60", "--way", "one draft a round")),
     "cell overhead": Small(("--sessions", "2", "--seconds", "0.2", "--batching", "on"), apart=True),
-    "cell llm": Small(("--sessions", "1", "--seconds", "0.5", "--batching", "on"), real=True),
-    "cell capacity": Small(("--seconds", "0.5", "--tries", "1", "--policies", "llm;hlm", "--blocks", "1"), real=True),
-    "device_loop": Small(("--repetitions", "1", "--tokens", "16"), real=True),
+    "cell llm": Small(("--sessions", "1", "--seconds", "0.5", "--batching", "on", *ONE), real=True),
+    "cell capacity": Small(
+        ("--seconds", "0.5", "--tries", "1", "--policies", "llm;hlm", "--blocks", "1", *ONE), real=True
+    ),
+    "device_loop": Small(("--repetitions", "1", "--tokens", "16", *ONE), real=True),
     "fuzz": Small(("--messages", "300")),
     "links": Small(()),
     "peers": Small(
-        ("--prompts", "1", "--tokens", "4", "--slow-prompts", "1", "--slow-tokens", "4", "--turns", "2"), real=True
+        ("--prompts", "1", "--tokens", "4", "--slow-prompts", "1", "--slow-tokens", "4", "--turns", "2", *ONE),
+        real=True,
     ),
     "plan": Small(("--prompts", "1", "--tokens", "6")),
     "real_size": Small(("--tiny", "--device", "cpu", "--context", "24", "--turns", "2")),
@@ -57,7 +62,7 @@ SMALL = {
     "startup": Small(("--turns", "1", "--chats", "1", "--no-download"), real=True),
     "tiny_llama": Small(("--tiny", "--turns", "2"), apart=True),
     "uplink": Small(("--prompts", "1", "--tokens", "6", "--weights", "auto")),
-    "weights": Small(("--quick", "--no-torch"), real=True),
+    "weights": Small(("--quick", "--no-torch", *ONE), real=True),
 }
 
 
