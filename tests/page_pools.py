@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import IO
 
 from ray_engines import TRACES
 
@@ -77,12 +79,14 @@ def _cluster(folder: Path) -> Iterator[dict[str, str]]:
     """A Ray of one node, as `ray start --head` makes it; yields the variables by which `auto` finds it and no other."""
     options = ["--num-cpus", "2", "--port", "0", "--include-dashboard", "false", "--disable-usage-stats", "--block"]
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--temp-dir", str(folder), *options]
+    # A token of its own: where Ray has ever run, a cluster asks for the one it left, and whoever joins must be told so.
+    joining = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     # Replicas are its processes: what they load is found by its path, and their traces go where it is told.
-    environment = {**os.environ, TRACES: str(folder / "traces")}
+    environment = {**os.environ, TRACES: str(folder / "traces"), **joining}
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(command, stdout=said, stderr=said, text=True, env=environment)
         try:
-            yield {"RAY_ADDRESS": _address(said, process)}
+            yield {"RAY_ADDRESS": _address(said, process), **joining}
         finally:
             process.send_signal(signal.SIGTERM)
             try:
@@ -91,7 +95,7 @@ def _cluster(folder: Path) -> Iterator[dict[str, str]]:
                 process.kill()
 
 
-def _address(said, process: subprocess.Popen[str]) -> str:
+def _address(said: IO[str], process: subprocess.Popen[str]) -> str:
     """Where it says that others join it, once it runs."""
     end = time.monotonic() + PATIENCE_S
     while time.monotonic() < end and process.poll() is None:
