@@ -115,6 +115,8 @@ def run(command: Command, stations: Stations) -> str | None:
     if words[1] == "eval" and "--output" not in words:
         # Folders are named after the second, and these runs take less.
         arguments += ["--output", f"runs/line-{command.line}"]
+    if "--dtype" in words:
+        arguments += ["--threads", "1"]
     if "--measure" in words:
         arguments += ["--limit", "2", "--answer-tokens", "64"]
     if "--learn" in words:

@@ -70,7 +70,7 @@ def test_every_command_of_the_page_is_right(page, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("page", SLOW_PAGES)
 def test_what_takes_real_weights_or_ray_runs_with_them(page, tmp_path):
     """And the commands of the README that take least."""
