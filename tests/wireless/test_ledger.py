@@ -97,3 +97,21 @@ def test_latenesses_are_handed_over_once_and_bounded():
     taken = ledger.take_late()
     assert taken == [float(late_s) for late_s in range(904, 5000)]
     assert ledger.take_late() == [] and ledger.totals() == RoundBill(0)
+
+
+def test_each_answer_keeps_its_own_time_and_sums_over_rounds_have_none():
+    ledger = Ledger()
+    ledger.charge_request(RoundBill(1, uplink_wire_bytes=9))
+    for reached_at in (2.0, 3.0):
+        ledger.charge_answer(RoundBill(1, downlink_wire_bytes=1, reached_at=reached_at))
+    assert ledger.bill(1).reached_at == 3.0
+    assert [ledger.pop(1).reached_at for _ in range(2)] == [2.0, 3.0]
+    assert ledger.totals().reached_at == 0.0
+    ledger.charge_request(RoundBill(2))
+    ledger.charge_answer(RoundBill(2, downlink_wire_bytes=1, reached_at=40.0))
+    ledger.charge_request(RoundBill(3))
+    ledger.fold(2, into=3)
+    ledger.charge_answer(RoundBill(3, downlink_wire_bytes=1, reached_at=9.0))
+    folded = ledger.pop(3)
+    assert folded.downlink_wire_bytes == 2 and folded.reached_at == 9.0
+    assert RoundBill(3, downlink_wire_bytes=2) == folded, "a time is no cost"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from uihlm_proto.errors import ProtocolError
 
@@ -29,7 +29,8 @@ class RoundBill:
         rtt_s: propagation and core network.
         downlink_s: the answers' time on the air.
         forward_s: LLM forward that the clock was charged with, measured or fixed; not part of link_s.
-        reached_at: when the last of its answers reaches the device, on the clock, seconds; 0 where it has none.
+        reached_at: when the last of its answers reaches the device, on the clock, seconds; 0 where it has none. No cost, so
+            bills that differ in it alone are equal.
     """
 
     round: int
@@ -44,7 +45,7 @@ class RoundBill:
     rtt_s: float = 0.0
     downlink_s: float = 0.0
     forward_s: float = 0.0
-    reached_at: float = 0.0
+    reached_at: float = field(default=0.0, compare=False)
 
     @property
     def wire_bytes(self) -> int:
@@ -52,7 +53,7 @@ class RoundBill:
         return self.uplink_wire_bytes + self.downlink_wire_bytes
 
     def plus(self, other: RoundBill) -> RoundBill:
-        """Return the sum of two bills, under this one's round; the later of their answers."""
+        """Return the sum of two bills, under this one's round. Of another round it takes what that cost, not when it was."""
         return RoundBill(
             self.round,
             self.model_bit + other.model_bit,
@@ -66,7 +67,7 @@ class RoundBill:
             self.rtt_s + other.rtt_s,
             self.downlink_s + other.downlink_s,
             self.forward_s + other.forward_s,
-            max(self.reached_at, other.reached_at),
+            max(self.reached_at, other.reached_at) if other.round == self.round else self.reached_at,
         )
 
 
