@@ -23,6 +23,9 @@ from uihlm_proto.errors import ProtocolError, UnavailableError
 from uihlm_proto.limits import PROTOCOL_VERSION
 from uihlm_proto.v1 import verification_pb2 as pb
 
+# What a base station refuses before it reads a request.
+_UNREAD = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.RESOURCE_EXHAUSTED)
+
 
 class RemoteSession:
     """One stream of `VerificationService.Verify`; implements `uihlm_device.stream.session.Session`."""
@@ -180,9 +183,10 @@ class RemoteSession:
 
     async def _read(self) -> None:
         """Sort responses by round until the stream ends; whatever ends it badly is every waiting round's answer."""
+        answered = False
         try:
             async for response in self._stub.Verify(self._outgoing(), metadata=self._channel.metadata):
-                self._channel.reached = True
+                answered = self._channel.reached = True
                 if response.HasField("ready"):
                     self.max_context = response.ready.max_context
                 number = (response.ready if response.HasField("ready") else response.verdict).round
@@ -196,13 +200,28 @@ class RemoteSession:
                 waiting.put(response)
             self._fail(UnavailableError("the base station ended the session: connect again to go on"))
         except grpc.aio.AioRpcError as error:
-            self._fail(domain_error(error, self._channel.target))
+            self._fail(domain_error(error if answered else await self._refusal(error), self._channel.target))
         except asyncio.CancelledError:
             self._fail(UnavailableError("the session was closed on this side"))
             raise
         except Exception as error:
             # A domain error, or a defect: either way the waiting round is where it belongs.
             self._fail(error)
+
+    async def _refusal(self, error: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError:
+        """Return why a stream without an answer ended.
+
+        One that is refused while Open is being written reports the write that failed (grpc#36066); a call of one request
+        reports the refusal.
+        """
+        if error.code() is not grpc.StatusCode.INTERNAL:
+            return error
+        try:
+            await self._stub.Score(pb.ScoreRequest(), timeout=self._channel.timeout_s, metadata=self._channel.metadata)
+        except grpc.aio.AioRpcError as refusal:
+            if refusal.code() in _UNREAD:
+                return refusal
+        return error
 
     def _fail(self, error: Exception) -> None:
         with self._lock:

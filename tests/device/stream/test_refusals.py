@@ -15,6 +15,7 @@ from uihlm_device.stream.session import Upload
 from uihlm_device.stream.statuses import ERROR
 from uihlm_proto.codecs import codec
 from uihlm_proto.errors import (
+    AccessError,
     ExhaustedError,
     InvalidRequestError,
     MismatchError,
@@ -37,6 +38,35 @@ def test_nobody_at_home_is_an_error_that_says_what_to_do():
         session.close()
         with pytest.raises(UnavailableError, match=f"no base station answers at {gone}"):
             connection.score(CONTRACT, [1], [2])
+
+
+def broken_off(code: grpc.StatusCode, words: str) -> grpc.aio.AioRpcError:
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), words)
+
+
+@pytest.mark.parametrize(
+    ("told", "kind", "said"),
+    [
+        (grpc.StatusCode.UNAUTHENTICATED, AccessError, "asks for a token"),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, ExhaustedError, "asks for a token"),
+        # It was let in, so its stream ended for another reason.
+        (grpc.StatusCode.FAILED_PRECONDITION, UnavailableError, "Internal error from Core"),
+    ],
+)
+def test_a_stream_refused_while_open_is_written_asks_once_more_why(connection, monkeypatch, told, kind, said):
+    class Refused:
+        async def Verify(self, requests, metadata):
+            raise broken_off(grpc.StatusCode.INTERNAL, "Internal error from Core")
+            yield
+
+        async def Score(self, request, timeout, metadata):
+            raise broken_off(told, "asks for a token")
+
+    session = connection.session(CONTRACT)
+    monkeypatch.setattr(session, "_stub", Refused())
+    session.open([1], KEY)
+    with pytest.raises(kind, match=said):
+        session.ready()
 
 
 def test_a_wait_has_an_end_and_names_the_base_station(station):
