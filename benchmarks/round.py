@@ -5,6 +5,10 @@ time at the client, from the call that uploads to the verdict in hand, less the 
 drafts (`coupled`) give the cost of the machinery; `dense32` adds 196,608 bytes of distribution each way of a copy: encoding,
 protobuf, loopback, decoding, and the float64 residual. Beside each, in turn, the bare trip (benchmarks/bare_trip.py): what a
 round takes on this machine with nothing in it that could be left out.
+
+`run on` is the same with `--run-on`: the forward begins with the verdict before, so that only what comes after it is left to
+wait for. Its rounds follow on one another, since whatever ran between two of them would run beside the forward; `to verdict` is
+measured from one verdict to the next, with the draft that lies between them.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ from uihlm_basestation.local import local_basestation
 from uihlm_cli.runs.memory import keep_large_blocks
 from uihlm_device.stream.client import Connection
 from uihlm_device.stream.contract import Contract
-from uihlm_device.stream.session import Upload
+from uihlm_device.stream.session import RunOn, Upload
 from uihlm_models.presets import Role
 from uihlm_models.sources import resolve
 from uihlm_proto.codecs import Codec, codec
@@ -53,16 +57,28 @@ class Ours:
         self._x = contract.sampling.distribution(_logits(contract.codec.vocabulary_size))
         self._position, self._epoch = len(_PROMPT), 0
 
-    def round(self) -> tuple[float, float]:
-        """Return (overhead, forward) of one round, milliseconds."""
+    def round(self, run_on: RunOn = RunOn.NO) -> tuple[float, float]:
+        """Return (overhead, forward) of one round, milliseconds; `run_on` is for the round after it."""
         payload = self._codec.draft(self._x, self._key, self._position).encode()
         started_s = time.perf_counter()
-        upload = Upload(self._epoch, self._position, payloads=(payload,))
+        upload = Upload(self._epoch, self._position, payloads=(payload,), run_on=run_on)
         verdict = self._session.verdict(self._session.upload(upload))
         took_s = time.perf_counter() - started_s
         self._epoch += verdict.accepted == 0
         self._position += 1
         return 1e3 * (took_s - verdict.cost.forward_s), 1e3 * verdict.cost.forward_s
+
+    def rounds_run_on(self, count: int) -> list[tuple[float, float, float]]:
+        """Return (overhead, the same from verdict to verdict, forward) of rounds whose forwards began early, milliseconds."""
+        self.round(RunOn.NOW)
+        found = []
+        for _ in range(count):
+            started_s = time.perf_counter()
+            overhead_ms, forward_ms = self.round(RunOn.NOW)
+            found.append((overhead_ms, 1e3 * (time.perf_counter() - started_s) - forward_ms, forward_ms))
+        # Nothing may run on beside what is measured next.
+        self.round()
+        return found
 
     def close(self) -> None:
         """End the session."""
@@ -102,6 +118,7 @@ def main() -> None:
     sampling = Sampling(0.6)
     names = ("coupled", "dense32")
     times_ms: dict[str, list[tuple[float, float, float]]] = {name: [] for name in names}
+    run_on_ms: dict[str, list[tuple[float, float, float]]] = {name: [] for name in names}
     with local_basestation(engine) as address:
         link = LinkInterceptor(Link(profile("none"), SimulatedClock()), Ledger())
         with Connection(str(address), engine.vocabulary_size, [link]) as connection:
@@ -111,6 +128,7 @@ def main() -> None:
                 ours = Ours(connection, contract, session_key(repetition, 0))
                 with BareTrip(engine, uplink, sampling) as trip:
                     times_ms[name] += turns(ours, trip, uplink, sampling, options.rounds)
+                run_on_ms[name] += ours.rounds_run_on(options.rounds)
                 ours.close()
     print(f"goal: overhead ≤ {GOAL_MS} ms (coupled)")
     print(f"{'codec':10} {'overhead ms':>24} {'bare trip ms':>24} {'ratio':>8} {'LLM forward ms':>24}")
@@ -120,8 +138,13 @@ def main() -> None:
         own, floor, forward_time = Spread.of(overheads), Spread.of(floors), Spread.of(forwards)
         ratio = floor.median / own.median
         print(f"{name:10} {own:>24.3f} {floor:>24.3f} {ratio:>8.2f} {forward_time:>24.2f}")
+        early, between, forward_early = map(Spread.of, zip(*run_on_ms[name], strict=True))
+        print(f"{'  run on':10} {early:>24.3f} {'':>24} {'':>8} {forward_early:>24.2f}")
+        print(f"{'  to verdict':12} {between:>22.3f}")
         figures[name] = {
-            "overhead_ms": own.median, "bare_trip_ms": floor.median, "forward_ms": forward_time.median
+            "overhead_ms": own.median, "bare_trip_ms": floor.median, "forward_ms": forward_time.median,
+            "run_on_overhead_ms": early.median, "run_on_to_verdict_ms": between.median,
+            "run_on_forward_ms": forward_early.median,
         }  # fmt: skip
     if options.json:
         Path(options.json).write_text(json.dumps(figures, indent=1), encoding="utf-8")

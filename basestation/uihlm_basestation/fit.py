@@ -41,9 +41,10 @@ def check_open(engine: Engine, request: pb.Open) -> None:
 
 
 def check_drafts(engine: Engine, request: pb.Upload, known: int) -> None:
-    """Raise InvalidRequestError for too many drafts, parents of no tree, ids the LLM lacks, or a place that is not behind the
-    `known` ids and those that the upload brings."""
+    """Raise InvalidRequestError for too many drafts, parents of no tree, ids the LLM lacks, a `run_on` that is none, or a place
+    that is not behind the `known` ids and those that the upload brings."""
     check_count(request)
+    check_run_on(request)
     unsent = [*request.context_ids, *request.skipped_ids]
     position = known + len(unsent)
     if request.first_position != position:
@@ -60,6 +61,16 @@ def check_count(request: pb.Upload) -> None:
     """Raise InvalidRequestError for more drafts than one upload may hold."""
     if len(request.drafts) > MAX_DRAFTS:
         raise InvalidRequestError(f"{len(request.drafts)} drafts in one upload: at most {MAX_DRAFTS} are judged")
+
+
+def check_run_on(request: pb.Upload) -> None:
+    """Raise InvalidRequestError for a `run_on` that the protocol does not have, or beside anything but a chain of drafts."""
+    if request.run_on not in pb.RunOn.values():
+        raise InvalidRequestError(f"run_on is {request.run_on}: this base station knows {list(pb.RunOn.keys())}")
+    if request.run_on and (request.parents or not request.drafts):
+        raise InvalidRequestError(
+            "run_on goes with a chain of drafts: a tree, an audit alone and generate have no next draft"
+        )
 
 
 def check_ids(engine: Engine, ids: Sequence[int], needed: int) -> None:

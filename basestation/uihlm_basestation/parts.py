@@ -44,6 +44,18 @@ class Forwarded:
             energy_j=self.energy_j,
         )
 
+    def plus(self, later: Forwarded) -> Forwarded:
+        """Return the sum of two, with the later one's rows."""
+        told = self.energy_j is not None and later.energy_j is not None
+        return Forwarded(
+            later.rows,
+            self.forward_s + later.forward_s,
+            self.queue_s + later.queue_s,
+            self.positions + later.positions,
+            self.forwards + later.forwards,
+            (self.energy_j or 0.0) + (later.energy_j or 0.0) if told else None,
+        )
+
 
 @dataclass(slots=True)
 class Waiting:
@@ -91,8 +103,3 @@ def first(waiting: Waiting, positions: int) -> Part:
 def last(waiting: Waiting) -> Part:
     """Return all that is left of a request."""
     return Part(waiting, waiting.request.last(), waiting.request.positions, last=True)
-
-
-def bill(ran: Forwarded | None) -> pb.Cost:
-    """Return the bill of one request's forwards; nothing where a row was still at hand."""
-    return pb.Cost() if ran is None else ran.cost

@@ -10,29 +10,25 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from uihlm_basestation.audits import check_kind, skipped_risk
 from uihlm_basestation.batcher import Batcher
-from uihlm_basestation.engines.engine import Engine, Work
+from uihlm_basestation.engines.engine import Engine
 from uihlm_basestation.engines.trees import ROOT, check_siblings, depths
 from uihlm_basestation.fit import check_count, check_drafts, check_ids, check_open
 from uihlm_basestation.open_tree import OpenTree, check_continuation
-from uihlm_basestation.parts import Forwarded, bill
-from uihlm_basestation.verification import draw_alone, earns_bonus, prepare, verify_chain, verify_tree
+from uihlm_basestation.parts import Forwarded
+from uihlm_basestation.prefix import Prefix
+from uihlm_basestation.verification import draw_alone, earns_bonus, verify_chain, verify_tree
 from uihlm_proto.codecs import Codec, Judge, codec
 from uihlm_proto.errors import InvalidRequestError, ProtocolError
 from uihlm_proto.randomness import KEY_BYTES, Draws
 from uihlm_proto.sampling import Sampling
 from uihlm_proto.v1 import verification_pb2 as pb
-
-# Making draws holds the interpreter: the engine's thread must have entered its forward by then.
-_HEAD_START_S = 0.001
-_CROWD = 2
 
 
 class State(enum.Enum):
@@ -50,20 +46,12 @@ class Session:
         self.number = number
         self.state = State.NEW
         self._engine = engine
-        self._batcher = batcher
-        self._ids: list[int] = []
-        # How many of `_ids` the engine has run; the rest ride on the next forward.
-        self._ran = 0
-        # Of the last forward's tree, the nodes that stand: they are among the `_ran`, and the next forward keeps them.
-        self._path: Sequence[int] = ()
-        # Logits after the last run id, while every id has been run.
-        self._row: npt.NDArray[np.float32] | None = None
+        self._prefix = Prefix(number, engine, batcher, Draws(bytes(KEY_BYTES)))
         self._epoch = 0
         # The bonus token of the last verdict, while nothing has been judged after it.
         self._bonus: int | None = None
         # The tree judged last, while uploads may continue it.
         self._tree: OpenTree | None = None
-        self._draws = Draws(bytes(KEY_BYTES))
         self._sampling = Sampling()
         self._codec: Codec = codec("dense32", engine.vocabulary_size)
 
@@ -84,11 +72,10 @@ class Session:
         contract = request.sampling
         # An unset top_p arrives as 0 and means the same as 1: keep all.
         self._sampling = Sampling(contract.temperature, contract.top_k, contract.top_p or 1.0)
-        self._draws = Draws(request.session_key)
-        forwarded = await self._batcher.forward(Work(self.number, 0, prefix, 1))
-        self._ids, self._ran, self._row = prefix, len(prefix), forwarded.rows[-1]
+        self._prefix.draws = Draws(request.session_key)
+        forwarded = await self._prefix.prefill(prefix)
         self.state = State.READY
-        return pb.Ready(round=request.round, max_context=self._engine.max_context, cost=bill(forwarded))
+        return pb.Ready(round=request.round, max_context=self._engine.max_context, cost=forwarded.cost)
 
     async def upload(self, request: pb.Upload) -> AsyncIterator[pb.Verdict]:
         """Answer an upload: one verdict on its drafts, or up to `generate` verdicts of one token each.
@@ -118,7 +105,7 @@ class Session:
                 self._epoch += 1
                 yield pb.Verdict(round=request.round, stale=True)
                 return
-        check_drafts(self._engine, request, len(self._ids))
+        check_drafts(self._engine, request, len(self._prefix.ids))
         unsent = [*request.context_ids, *request.skipped_ids]
         self._tree = None
         if request.parents:
@@ -134,42 +121,49 @@ class Session:
         self.state = State.CLOSED
 
     async def _judge(self, request: pb.Upload, unsent: list[int]) -> pb.Verdict:
+        prefix = self._prefix
         drafts = [self._codec.decode(draft.payload) for draft in request.drafts]
-        ids = [*self._ids, *unsent]
+        await prefix.settle(more=bool(unsent) or len(drafts) > 1)
+        ids = [*prefix.ids, *unsent]
         audited = len(request.audit)
         first = len(ids) - audited
         # Row i is of position first + i: audited tokens, then drafts. The last one itself is run only for a bonus after it.
         rows = audited + len(drafts) + earns_bonus(drafts, self._engine.stop_ids)
-        run = [*ids, *(draft.token for draft in drafts)][self._ran : first + rows - 1]
+        run = [*ids, *(draft.token for draft in drafts)][prefix.ran : first + rows - 1]
         forwarded: Forwarded | None = None
-        logits = self._row[np.newaxis] if self._row is not None and first == self._ran else None
+        logits = prefix.row[np.newaxis] if prefix.row is not None and first == prefix.ran else None
         if run:
             wanted = rows if logits is None else rows - 1
-            forwarded = await self._forward(run, wanted, self._codec.judge, len(ids))
+            forwarded = await prefix.forward(run, wanted, self._codec.judge, len(ids))
             logits = forwarded.rows if logits is None else np.concatenate([logits, forwarded.rows])
         assert logits is not None, "with nothing to run, the last row is at hand"
         all_rows = logits
         asked = request.skipped_ids[:audited]
         risk = skipped_risk(request.audit, asked, map(self._sampling.distribution, all_rows[:audited]))
         if not drafts:
-            self._ids, self._ran, self._row, self._bonus = ids, len(ids) - 1, None, None
-            return pb.Verdict(round=request.round, last=True, skipped_reject_probability=risk, cost=bill(forwarded))
+            prefix.ids, prefix.ran, prefix.row, self._bonus = ids, len(ids) - 1, None, None
+            return pb.Verdict(
+                round=request.round, last=True, skipped_reject_probability=risk, cost=prefix.bill(forwarded)
+            )
         verdict = verify_chain(
             drafts,
             lambda i: self._sampling.distribution(all_rows[audited + i]),
             self._codec.judge,
-            self._draws,
+            prefix.draws,
             len(ids),
             self._engine.stop_ids,
         )
-        self._ids = [*ids, *(draft.token for draft in drafts[: verdict.accepted])]
-        # Drafts that fell are rolled back by the next forward, which keeps `_ran` positions.
-        self._ran = min(first + rows - 1, len(self._ids))
+        prefix.ids = [*ids, *(draft.token for draft in drafts[: verdict.accepted])]
+        # Drafts that fell are rolled back by the next forward, which keeps `ran` positions.
+        prefix.ran = min(first + rows - 1, len(prefix.ids))
         if verdict.token is not None:
-            self._ids.append(verdict.token)
-        self._row = None
+            prefix.ids.append(verdict.token)
+        prefix.row = None
         self._epoch += verdict.accepted < len(drafts)
         self._bonus = verdict.token if verdict.accepted == len(drafts) else None
+        cost = prefix.bill(forwarded)
+        # Before the verdict is written: it travels while the engine runs.
+        prefix.run_on(request.run_on, self._codec.judge)
         known = [j for j in verdict.judgements if j.reject_probability is not None and j.total_variation is not None]
         return pb.Verdict(
             round=request.round,
@@ -179,14 +173,15 @@ class Session:
             reject_probability=[j.reject_probability for j in known if j.reject_probability is not None],
             total_variation=[j.total_variation for j in known if j.total_variation is not None],
             skipped_reject_probability=risk,
-            cost=bill(forwarded),
+            cost=cost,
         )
 
     async def _judge_tree(self, request: pb.Upload, unsent: list[int]) -> pb.Verdict:
         tokens, parents = self._tree_tokens(request), list(request.parents)
         check_siblings(tokens, parents)
+        await self._prefix.settle(more=True)
         tree = OpenTree(request.epoch, request.first_position, tuple(tokens), tuple(parents))
-        return await self._walk(request, tree, [*self._ids, *unsent], ROOT)
+        return await self._walk(request, tree, [*self._prefix.ids, *unsent], ROOT)
 
     async def _continue_tree(self, request: pb.Upload) -> pb.Verdict:
         """Take more nodes of the tree judged last; judge what hangs from the LLM's last draw, if that is among them."""
@@ -196,11 +191,11 @@ class Session:
         if self._tree is None or request.epoch != self._tree.epoch:
             return pb.Verdict(round=request.round, stale=True)
         tree = self._tree.with_more(request, tokens)
-        root = tree.after(self._ids[-1])
+        root = tree.after(self._prefix.ids[-1])
         if root is None:
             self._tree = tree
             return pb.Verdict(round=request.round, stale=True)
-        return await self._walk(request, tree, self._ids, root)
+        return await self._walk(request, tree, self._prefix.ids, root)
 
     def _tree_tokens(self, request: pb.Upload) -> list[int]:
         if self._codec.judge is not Judge.COUPLED:
@@ -211,27 +206,28 @@ class Session:
 
     async def _walk(self, request: pb.Upload, tree: OpenTree, ids: list[int], root: int) -> pb.Verdict:
         """Judge what hangs from the node `root` of a tree, which is the end of `ids`."""
+        prefix = self._prefix
         nodes = tree.below(root)
         tokens, parents = tree.hanging(root, nodes)
         check_ids(self._engine, [], len(ids) + max(depths(parents), default=-1) + 1)
-        trunk = ids[self._ran :]
+        trunk = ids[prefix.ran :]
         # The roots hang from the last id: it is run with them, or its row is at hand.
         whole = [*range(ROOT, len(trunk) - 1), *(len(trunk) + parent for parent in parents)]
         wanted = len(tokens) + bool(trunk)
-        forwarded = await self._forward([*trunk, *tokens], wanted, Judge.COUPLED, len(ids), whole)
+        forwarded = await prefix.forward([*trunk, *tokens], wanted, Judge.COUPLED, len(ids), whole)
         rows = forwarded.rows
         if not trunk:
-            assert self._row is not None, "with nothing to run, the last row is at hand"
-            rows = np.concatenate([self._row[np.newaxis], rows])
+            assert prefix.row is not None, "with nothing to run, the last row is at hand"
+            rows = np.concatenate([prefix.row[np.newaxis], rows])
         stop_ids, shape = self._engine.stop_ids, self._sampling.distribution
-        verdict = verify_tree(tokens, parents, lambda node: shape(rows[node + 1]), self._draws, len(ids), stop_ids)
+        verdict = verify_tree(tokens, parents, lambda node: shape(rows[node + 1]), prefix.draws, len(ids), stop_ids)
         end = verdict.path[-1] if verdict.path else ROOT
-        self._path = [*range(len(trunk)), *(len(trunk) + node for node in verdict.path)]
-        self._ids = [*ids, *(tokens[node] for node in verdict.path)]
-        self._ran, self._row = len(self._ids), rows[end + 1].copy()
+        prefix.path = [*range(len(trunk)), *(len(trunk) + node for node in verdict.path)]
+        prefix.ids = [*ids, *(tokens[node] for node in verdict.path)]
+        prefix.ran, prefix.row = len(prefix.ids), rows[end + 1].copy()
         if verdict.token is not None:
-            self._ids.append(verdict.token)
-            self._row = None
+            prefix.ids.append(verdict.token)
+            prefix.row = None
             self._epoch += end in parents
         self._bonus = None if end in parents else verdict.token
         going_on = verdict.token is not None and verdict.token not in stop_ids
@@ -242,59 +238,35 @@ class Session:
             path=[nodes[node] for node in verdict.path],
             token_id=verdict.token,
             y_d=verdict.y_d,
-            cost=bill(forwarded),
+            cost=prefix.bill(forwarded),
         )
 
     async def _generate(self, request: pb.Upload, unsent: list[int]) -> AsyncIterator[pb.Verdict]:
-        self._ids.extend(unsent)
+        prefix = self._prefix
+        await prefix.settle(more=bool(unsent))
+        prefix.ids.extend(unsent)
         self._bonus = None
         running: asyncio.Future[Forwarded] | None = None
-        if self._row is None or self._ran < len(self._ids):
-            running = self._next_row()
+        if prefix.row is None or prefix.ran < len(prefix.ids):
+            running = prefix.next_row(Judge.COUPLED)
         try:
             for i in range(request.generate):
                 forwarded: Forwarded | None = None
                 if running is not None:
                     forwarded = await running
-                    self._row, self._ran, self._path = forwarded.rows[-1], len(self._ids), ()
-                assert self._row is not None, "with nothing to run, the last row is at hand"
-                token = draw_alone(self._sampling.distribution(self._row), self._draws, len(self._ids))
-                self._ids.append(token)
-                self._row = None
-                full = len(self._ids) == self._engine.max_context
+                    prefix.take(forwarded)
+                assert prefix.row is not None, "with nothing to run, the last row is at hand"
+                token = draw_alone(self._sampling.distribution(prefix.row), prefix.draws, len(prefix.ids))
+                prefix.ids.append(token)
+                prefix.row = None
+                full = len(prefix.ids) == self._engine.max_context
                 last = token in self._engine.stop_ids or i + 1 == request.generate or full
                 # The engine runs on while the verdict is written.
-                running = None if last else self._next_row()
-                yield pb.Verdict(round=request.round, token_id=token, last=last, cost=bill(forwarded))
+                running = None if last else prefix.next_row(Judge.COUPLED)
+                yield pb.Verdict(round=request.round, token_id=token, last=last, cost=prefix.bill(forwarded))
                 if last:
                     return
         finally:
             # Whoever left waits for nothing; asyncio does not log the error of what was cancelled, however late.
             if running is not None:
                 running.cancel()
-
-    def _next_row(self) -> asyncio.Future[Forwarded]:
-        """Start the forward whose last row the next token of `llm` is drawn from."""
-        return self._submit(self._ids[self._ran :], 1, Judge.COUPLED, len(self._ids))
-
-    async def _forward(
-        self, run: list[int], rows: int, judge: Judge, position: int, parents: Sequence[int] | None = None
-    ) -> Forwarded:
-        """Run ids, a chain or a tree, after those that ran."""
-        forwarded = await self._submit(run, rows, judge, position, parents)
-        self._path = ()
-        return forwarded
-
-    def _submit(
-        self, run: list[int], rows: int, judge: Judge, position: int, parents: Sequence[int] | None = None
-    ) -> asyncio.Future[Forwarded]:
-        """Hand a forward in, and make the draws that judge `position` while it runs."""
-        # In a crowd the loop has enough to do while the engine runs.
-        crowd = self._batcher.waiting >= _CROWD
-        forward = self._batcher.submit(Work(self.number, self._ran, run, rows, parents, self._path))
-        if not crowd:
-            ahead = asyncio.get_running_loop().call_later(
-                _HEAD_START_S, prepare, self._draws, judge, position, self._engine.vocabulary_size
-            )
-            forward.add_done_callback(lambda _: ahead.cancel())
-        return forward

@@ -66,6 +66,10 @@ class Answer:
         before = len(self.ids()) - len(self.ahead.block) - (len(self.conversation.ids) - self.written)
         return min(self.draft_length, max(1, self.most - before - 1))
 
+    def is_last(self) -> bool:
+        """Return whether the youngest tentative token is the last that this answer may have."""
+        return self.written + len(list(self.ahead.tokens())) >= self.most
+
     def must_land(self, window: int) -> bool:
         """Return whether there is nothing to do but wait for the oldest upload's verdict."""
         if not self.ahead.flights:

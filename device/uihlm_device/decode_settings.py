@@ -30,6 +30,8 @@ class DecodeSettings:
         draft_length: drafts an upload carries under a policy that uploads every token; a bonus token follows two or more.
             AUTO picks the length for each answer (uihlm_device/draft_length.py).
         in_flight: uploads that may wait for their verdicts at once; 1 waits for each. Of a tree, the others continue it.
+        run_on: whether, under a policy that uploads every token by itself, the LLM's forward for the next draft begins with the
+            verdict before it, while that is on its way; else with the upload, as in the papers.
         audit: whether the base station says of skipped tokens too how likely it would have rejected them.
         risk: budget of skipping, rejection probability of skipped tokens a token; None sets none. Implies the audit.
         recalibrate: whether θ_u moves between answers to hold that budget.
@@ -49,6 +51,7 @@ class DecodeSettings:
     readout: Readout = Readout.HEADS
     draft_length: int = 1
     in_flight: int = 1
+    run_on: bool = False
     audit: bool = False
     risk: float | None = None
     recalibrate: Recalibrate = Recalibrate.OFF
@@ -70,6 +73,10 @@ class DecodeSettings:
             )
         if self.in_flight < 1:
             raise InvalidRequestError(f"at least 1 upload must be allowed in flight, got {self.in_flight}")
+        if self.run_on and (self.draft_length != 1 or self.tree):
+            raise InvalidRequestError(
+                "the LLM runs on behind single drafts only: with a block or a tree it would run twice; leave out one of them"
+            )
         if not 0 <= self.tree <= MAX_DRAFTS:
             raise InvalidRequestError(f"a tree has 1 … {MAX_DRAFTS} nodes, or is 0 for none, got {self.tree}")
         if self.tree and self.draft_length != 1:

@@ -34,7 +34,7 @@ from uihlm_device.flights import Flight
 from uihlm_device.outages.opening import open_session
 from uihlm_device.outages.outage import LinkLostError
 from uihlm_device.rules.policies import Mode, Policy
-from uihlm_device.stream.session import Session, Stream, Upload
+from uihlm_device.stream.session import RunOn, Session, Stream, Upload
 from uihlm_device.tokens import Origin, TokenRecord
 from uihlm_device.trees.tree_rounds import tree_rounds
 from uihlm_proto.codecs import Codec
@@ -194,6 +194,7 @@ class Decoder:
                 tokens=[draft.token for draft in block],
                 assumed_id=ahead.flights[-1].guess if ahead.flights else None,
                 audit=conversation.audit.billed(audited),
+                run_on=self._run_on(answer),
             )
         )
         answer.rounds += 1
@@ -203,6 +204,13 @@ class Decoder:
         if self._clock.simulated:
             # One computation at a time: the verdict is awaited now, and hidden until the virtual clock shows it.
             flight.verdict = session.verdict(round_number)
+
+    def _run_on(self, answer: Answer) -> RunOn:
+        """Return whether the LLM may run on with the verdict to come: if the very next draft will be uploaded."""
+        if not self._settings.run_on or self.policy.mode is not Mode.EVERY_TOKEN or answer.is_last():
+            return RunOn.NO
+        # One computation at a time, where they are timed.
+        return RunOn.COUNTED if self._clock.simulated else RunOn.NOW
 
     def _arrived(self, answer: Answer) -> bool:
         """Return whether the oldest flight's verdict is there to be seen."""

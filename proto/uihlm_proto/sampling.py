@@ -125,11 +125,13 @@ def race(p: FloatArray, words: npt.NDArray[np.uint64]) -> int:
     if p.size <= _SMALL:
         return int(np.argmax(p / _exponentials(words)))
     bound = float(p.max()) * _UNLIKELY
-    likely = np.flatnonzero(p > bound)
+    entrants = p > bound
+    likely = np.flatnonzero(entrants)
     best = float((p[likely] / _exponentials(words[likely])).max())
     # Rounded down by far more than the rounding of U, so that no winner is missed.
     lowest = max(0.0, 1.0 - bound / best - 2.0**-40)
-    able = np.flatnonzero((words >= np.uint64(int(lowest * 2.0**64))) | (p > bound))
+    entrants |= words >= np.uint64(int(lowest * 2.0**64))
+    able = np.flatnonzero(entrants)
     return int(able[np.argmax(p[able] / _exponentials(words[able]))])
 
 

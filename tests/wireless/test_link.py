@@ -27,8 +27,8 @@ def upload(session, round_, now, bit=1000):
     return session.upload(round_, now, bit, bit, 50)
 
 
-def verdict_at(session, round_, forward_s=0.0, **more):
-    return session.verdict(round_, 25, forward_s, **more)[0]
+def verdict_at(session, round_, forward_s=0.0, queue_s=0.0, **more):
+    return session.verdict(round_, 25, forward_s, queue_s, **more)[0]
 
 
 def test_a_lone_upload_follows_the_stated_sum():
@@ -74,6 +74,30 @@ def test_a_prefill_that_is_done_delays_nothing():
     session.ready(1, 25, forward_s=0.3)
     upload(session, 2, now=1.0)
     assert verdict_at(session, 2, 0.5) == pytest.approx(2.1 + 0.5 + 0.1)
+
+
+def test_a_forward_that_ran_on_begins_with_the_answer_before():
+    session = open_link(rtt_s=0.2)
+    session.ready(1, 25, forward_s=0.0)
+    upload(session, 2, now=0.2)
+    # The row was at hand: the verdict leaves at its upload's arrival.
+    assert verdict_at(session, 2, positions=0) == pytest.approx(1.3 + 0.1)
+    upload(session, 3, now=1.5)
+    # Begun at 1.3 and 2.6 s long; the upload was there at 2.6.
+    assert verdict_at(session, 3, 2.6, ran_on=True) == pytest.approx(3.9 + 0.1)
+    upload(session, 4, now=4.0)
+    # Through at 4.4, and the upload arrives at 5.1.
+    assert verdict_at(session, 4, 0.5, ran_on=True) == pytest.approx(5.1 + 0.1)
+    upload(session, 5, now=5.2)
+    assert verdict_at(session, 5, 0.5) == pytest.approx(6.3 + 0.5 + 0.1)
+
+
+def test_what_ran_on_waits_for_the_engine_where_time_is_real():
+    for clock, waited_s in ((SimulatedClock(), 0.0), (EnforcedClock(), 3.0)):
+        session = open_link(clock)
+        session.ready(1, 25, forward_s=0.0)
+        upload(session, 2, now=0.0)
+        assert verdict_at(session, 2, 2.0, 3.0, ran_on=True) == pytest.approx(max(1.0, 2.0 + waited_s))
 
 
 def test_the_grant_is_paid_only_where_the_link_is_idle():

@@ -189,12 +189,12 @@ class _Stream:
                 round_, weight, ready.cost.forward_s, ready.cost.queue_s, positions=_positions(ready.cost)
             )
         elif kind == "verdict":
-            verdict = response.verdict
+            verdict, cost = response.verdict, response.verdict.cost
             if verdict.round in self._unbilled:
                 return self._link.clock.now()
             round_ = verdict.round
             arrived_at, bill = self._session.verdict(
-                round_, weight, verdict.cost.forward_s, verdict.cost.queue_s, positions=_positions(verdict.cost)
+                round_, weight, cost.forward_s, cost.queue_s, positions=_positions(cost), ran_on=cost.ran_on
             )
         else:
             raise ProtocolError("the base station sent an empty answer: it speaks another protocol")

@@ -6,6 +6,9 @@
         forward  = max(arrival, base station free) … + forward time    the base station is free at its end
         verdict  = forward's end + RTT/2 + downlink time
 
+A forward that ran on (`Upload.run_on`) needed no upload to begin:
+        forward  = the verdict before … + forward time                 and the verdict waits for the upload's arrival
+
 Open costs one RTT. Its prefill keeps the base station busy for this session from t₀ + RTT/2 on, while the device does
 its own. Open asks for no grant: that belongs to connecting. With `generate = n` grant and RTT are paid once; every
 forward starts where the last one ended. Other sessions' load on the base station shows only where time is real: under
@@ -143,10 +146,17 @@ class Session:
         self, round: int, wire_bytes: int, forward_s: float, queue_s: float = 0.0, *, positions: int = 1
     ) -> tuple[float, RoundBill]:
         """Take the answer to Open; return when it reaches the device, and what it cost. `forward_s` is the prefill."""
-        return self._answer(round, wire_bytes, forward_s, queue_s, positions)
+        return self._answer(round, wire_bytes, forward_s, queue_s, positions, ran_on=False)
 
     def verdict(
-        self, round: int, wire_bytes: int, forward_s: float, queue_s: float = 0.0, *, positions: int = 1
+        self,
+        round: int,
+        wire_bytes: int,
+        forward_s: float,
+        queue_s: float = 0.0,
+        *,
+        positions: int = 1,
+        ran_on: bool = False,
     ) -> tuple[float, RoundBill]:
         """Take an answer to an upload; return when it reaches the device, and what it cost.
 
@@ -157,14 +167,15 @@ class Session:
             queue_s: wait for the engine as measured; counts under an enforced clock alone.
             positions: what the forward ran; 0 where the LLM ran nothing for it (a stale upload, or a row left from the
                 prefill): then no forward is charged, whatever the profile says.
+            ran_on: whether the forward began with the answer before.
 
         Raises:
             ProtocolError: for a round never sent, or a reported time that is negative or not finite.
         """
-        return self._answer(round, wire_bytes, forward_s, queue_s, positions)
+        return self._answer(round, wire_bytes, forward_s, queue_s, positions, ran_on)
 
     def _answer(
-        self, round: int, wire_bytes: int, forward_s: float, queue_s: float, positions: int
+        self, round: int, wire_bytes: int, forward_s: float, queue_s: float, positions: int, ran_on: bool
     ) -> tuple[float, RoundBill]:
         for name, seconds in (("forward_s", forward_s), ("queue_s", queue_s)):
             if not (math.isfinite(seconds) and seconds >= 0.0):
@@ -174,7 +185,10 @@ class Session:
         arrival_at = self.arrival_at(round)
         charged_s = self._link.timing.charged_s(forward_s, positions)
         waited_s = 0.0 if self._link.clock.simulated else queue_s
-        self._basestation_free_at = max(arrival_at + waited_s, self._basestation_free_at) + charged_s
+        if ran_on:
+            self._basestation_free_at = max(arrival_at, self._basestation_free_at + waited_s + charged_s)
+        else:
+            self._basestation_free_at = max(arrival_at + waited_s, self._basestation_free_at) + charged_s
         downlink_s = self._link.settings.downlink_airtime_s(8 * wire_bytes)
         reached_at = self._link._occupy_downlink(self._basestation_free_at, downlink_s) + self._link.settings.rtt_s / 2
         bill = RoundBill(

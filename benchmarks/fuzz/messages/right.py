@@ -98,6 +98,8 @@ def chain(rng: random.Random, belief: Belief) -> pb.VerifyRequest | None:
         fields["audit"] = rng.randbytes(len(unsent))
     if belief.bonus is not None and rng.random() < 0.5:
         fields["assumed_id"] = belief.bonus
+    if rng.random() < 0.4:
+        fields["run_on"] = rng.choice((pb.RUN_ON_NOW, pb.RUN_ON_COUNTED))
     return _upload(rng, belief, unsent, **fields)
 
 

@@ -175,6 +175,13 @@ def _continues(rng: random.Random, belief: Belief, request: pb.Upload) -> None:
     request.skipped_ids.append(1)
 
 
+def _run_on(rng: random.Random, belief: Belief, request: pb.Upload) -> None:
+    # A word that the protocol does not have, or one beside a tree.
+    request.run_on = rng.choice((1, 2, 3, -1, 2**31 - 1))
+    if request.run_on in pb.RunOn.values():
+        request.parents[:] = [-1] * len(request.drafts)
+
+
 UPLOADS: dict[str, Wrong] = {
     "payload": Wrong(_payload, INVALID),
     "values": Wrong(_values, INVALID),
@@ -188,6 +195,7 @@ UPLOADS: dict[str, Wrong] = {
     "parents": Wrong(_parents, INVALID),
     "audit": Wrong(_audit, INVALID),
     "more than a tree's drafts": Wrong(_continues, INVALID),
+    "run on": Wrong(_run_on, INVALID),
     "bonus that never came": Wrong(_bonus, INVALID),
 }
 

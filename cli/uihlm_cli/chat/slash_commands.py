@@ -286,9 +286,11 @@ class Settings:
 def _config(values: Values) -> RunConfig:
     if not -(2**63) <= values["seed"] < 2**63:
         raise InvalidRequestError(f"seed must fit 64 bits with sign, got {values['seed']}")
-    if values["policy"] == AUTO and (values["draft_length"], values["in_flight"], values["tree"]) != (1, 1, 0):
+    chosen = {"draft_length": 1, "in_flight": 1, "tree": 0, "run_on": False}
+    if values["policy"] == AUTO and any(values[name] != waits for name, waits in chosen.items()):
         raise click.BadParameter(
-            "auto chooses them for each answer: leave out --draft-length, --in-flight and --tree", param_hint="--policy"
+            "auto chooses them for each answer: leave out --draft-length, --in-flight, --tree and --run-on",
+            param_hint="--policy",
         )
     # What AUTO chooses among is planned for as `hlm`.
     policies = ("hlm",) if values["policy"] == AUTO else (values["policy"],)

@@ -106,6 +106,11 @@ decode_options: Callable[[F], F] = group(
         help="Uploads that may wait for verdicts at once; 1 waits for each. With --tree the others continue the tree.",
     ),
     option(
+        "--run-on/--no-run-on",
+        default=False,
+        help="Under hlm, have the LLM run its next forward with its verdict instead of with the next upload (the papers).",
+    ),
+    option(
         "--tree",
         type=click.IntRange(0, MAX_DRAFTS),
         default=0,

@@ -23,6 +23,7 @@ def upload_message(round_number: int, upload: Upload) -> pb.Upload:
         continues=upload.continues,
         generate=upload.generate,
         assumed_id=upload.assumed_id,
+        run_on=pb.RunOn.Name(upload.run_on),
     )
 
 

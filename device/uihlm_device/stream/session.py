@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from uihlm_proto.errors import UnavailableError
+
+
+class RunOn(enum.IntEnum):
+    """When the base station runs the token that a verdict ends with; see `RunOn` in the protocol."""
+
+    NO = 0
+    NOW = 1
+    COUNTED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +34,7 @@ class Upload:
         parents: of a tree, the index in `payloads` of each draft's parent, −1 for a root; empty for a chain.
         continues: of a tree, how many of its nodes were sent before; then `parents` counts from its first node.
         audit: one byte a skipped id (uihlm_proto/audit.py), or none; without drafts it is all the upload asks for.
+        run_on: whether the LLM's forward after this verdict may begin with it.
     """
 
     epoch: int
@@ -38,6 +48,7 @@ class Upload:
     parents: Sequence[int] = ()
     continues: int = 0
     audit: bytes = b""
+    run_on: RunOn = RunOn.NO
 
 
 @dataclass(frozen=True, slots=True)

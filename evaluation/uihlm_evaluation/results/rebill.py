@@ -229,6 +229,8 @@ class _Pricing:
                 line.wire_bytes - line.uplink_wire_bytes,
                 line.forward_s,
                 positions=line.llm_positions if line.llm_forwards else 0,
+                # The base station ran on before every round but an answer's first, and that ran nothing.
+                ran_on=self._now.decode.run_on and line.policy == HLM,
             )
             ledger.charge_answer(answer)
             clock.wait_until(arrived_at)

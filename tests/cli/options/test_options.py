@@ -23,6 +23,7 @@ SETTINGS = {
     "--max-tokens": ("7", "decode.max_tokens", 7),
     "--draft-length": ("4", "decode.draft_length", 4),
     "--in-flight": ("3", "decode.in_flight", 3),
+    "--run-on": (None, "decode.run_on", True),
     "--tree": ("16", "decode.tree", 16),
     "--audit": (None, "decode.audit", True),
     "--decide": ("distribution", "decode.decide", "distribution"),
@@ -232,6 +233,27 @@ def test_tree_excludes_blocks(other):
 def test_tree_may_have_a_window():
     found = config("--tree", "4", "--codec", "coupled", "--in-flight", "8").decode
     assert (found.tree, found.in_flight) == (4, 8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "policies"),
+    [
+        (("--draft-length", "4"), ("hlm",)),
+        (("--draft-length", "auto"), ("hlm",)),
+        (("--tree", "4", "--codec", "coupled"), ("hlm",)),
+        ((), ("llm", "ui")),
+    ],
+)
+def test_the_llm_runs_on_behind_single_drafts_alone(arguments, policies):
+    with pytest.raises(click.BadParameter, match="needs --policy hlm with one draft an upload") as refused:
+        run_config(parsed("--run-on", *arguments), policies)
+    assert refused.value.exit_code == 2
+
+
+def test_a_run_without_it_keeps_its_digest():
+    assert "run_on" not in config().to_dict()["decode"]
+    assert config("--run-on").digest() != config().digest()
+    assert RunConfig.from_dict(config("--run-on").to_dict()) == config("--run-on")
 
 
 def test_budget_implies_the_audit():

@@ -34,17 +34,22 @@ ROWS = tuple(
 EXAMPLES = tuple(Example(index, "ask " * (index + 1), "", f"answer {index}") for index in (4, 7, 9))
 
 
-def studied(output: Path, link: LinkSettings) -> RunConfig:
+def studied(output: Path, link: LinkSettings, *, run_on: bool = False) -> RunConfig:
     """A run of the grid, written as a sweep does: the last row came later, and prompts ended in another order."""
     config = RunConfig(
-        decode=DecodeSettings(Sampling(), 6), link=link, timing=TIMING, grid=ROWS[:2], llm=None, model="fake"
+        decode=DecodeSettings(Sampling(), 6, run_on=run_on),
+        link=link,
+        timing=TIMING,
+        grid=ROWS[:2],
+        llm=None,
+        model="fake",
     )
     engine = FakeEngine(mixed(contextual(V, 1), contextual(V, 2), 0.5), V)
     with (
         serving(engine) as address,
         fakes.Bench(address, FakeDrafter(contextual(V, 1), V), link=link, timing=TIMING) as device,
     ):
-        decoders = {row.label: device.decoder(row.policy, 6, row.rules) for row in ROWS}
+        decoders = {row.label: device.decoder(row.policy, 6, row.rules, run_on=run_on) for row in ROWS}
         bench = Bench(decoders, device.clock, device.ledger, lambda text: [5, *range(len(text) // 4)], str)
         run(bench, config, EXAMPLES, output, False, lambda progress: None)
         whole = dataclasses.replace(config, grid=ROWS)
@@ -63,9 +68,12 @@ def studied(output: Path, link: LinkSettings) -> RunConfig:
     return whole
 
 
-def test_study_equals_a_fresh_one_on_the_other_link(tmp_path):
-    studied(tmp_path / "saved", profile("paper"))
-    config = studied(tmp_path / "fresh", profile("lpwan"))
+@pytest.mark.parametrize("run_on", [False, True])
+def test_study_equals_a_fresh_one_on_the_other_link(tmp_path, run_on):
+    # Where the LLM runs on, it matters that the trip takes less than the forward.
+    studied(tmp_path / "saved", profile("paper"), run_on=run_on)
+    other = LinkSettings(radio=None, rtt_s=0.004) if run_on else profile("lpwan")
+    config = studied(tmp_path / "fresh", other, run_on=run_on)
     rebill(SavedRun.read(tmp_path / "saved"), config, tmp_path / "billed")
     assert unlike(contents(tmp_path / "billed"), contents(tmp_path / "fresh")) == []
     uploads = [entry["uploaded"] for entry in contents(tmp_path / "billed")["results.json"]["policies"]]
