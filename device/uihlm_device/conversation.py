@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from uihlm_device.audit import AuditLedger
 from uihlm_device.drafters.drafter import Drafter
 from uihlm_device.stream.session import Cost, Session, Upload
+from uihlm_proto.errors import ProtocolError
 
 
 @dataclass(slots=True)
@@ -61,6 +62,12 @@ class Conversation:
         """Ids that the open session may hold beyond those of now; None while the base station has not said."""
         most = None if self.session is None else self.session.max_context
         return None if most is None else max(0, most - len(self.ids))
+
+    def asked(self) -> Session:
+        """Return its session; ProtocolError where a policy asks that was not to."""
+        if self.session is None:
+            raise ProtocolError("a policy that writes on the device alone asked for an upload")
+        return self.session
 
     def unsent(self) -> tuple[list[int], list[int]]:
         """Return the ids the base station has not seen, split where the answer starts: context, skipped."""

@@ -34,11 +34,11 @@ from uihlm_device.flights import Flight
 from uihlm_device.outages.opening import open_session
 from uihlm_device.outages.outage import LinkLostError
 from uihlm_device.rules.policies import Mode, Policy
-from uihlm_device.stream.session import RunOn, Session, Stream, Upload
+from uihlm_device.stream.session import RunOn, Stream, Upload
 from uihlm_device.tokens import Origin, TokenRecord
 from uihlm_device.trees.tree_rounds import tree_rounds
 from uihlm_proto.codecs import Codec
-from uihlm_proto.errors import InvalidRequestError, ProtocolError
+from uihlm_proto.errors import InvalidRequestError
 from uihlm_wireless.clock import Clock
 from uihlm_wireless.ledger import Ledger
 from uihlm_wireless.timing import TimingProfile
@@ -180,7 +180,7 @@ class Decoder:
     def _launch(self, answer: Answer) -> None:
         """Upload the block with the ids skipped before it."""
         conversation, ahead = answer.conversation, answer.ahead
-        session = self._session(conversation)
+        session = conversation.asked()
         context_ids, skipped_ids, position = answer.unsent()
         block = ahead.block
         audited = range(position - len(skipped_ids), position) if self._settings.audits else range(0)
@@ -219,12 +219,12 @@ class Decoder:
         flight = answer.ahead.flights[0]
         if self._clock.simulated:
             return self._clock.now() >= self._clock.verdict_at(flight.round)
-        return self._session(answer.conversation).arrived(flight.round)
+        return answer.conversation.asked().arrived(flight.round)
 
     def _land(self, answer: Answer) -> Generator[TokenRecord]:
         """Wait for the oldest flight's verdict and commit what it lets stand."""
         conversation, ahead = answer.conversation, answer.ahead
-        session = self._session(conversation)
+        session = conversation.asked()
         verdict = ahead.flights[0].verdict or session.verdict(ahead.flights[0].round)
         flight = ahead.land()
         self._clock.wait_until(self._clock.verdict_at(flight.round))
@@ -269,7 +269,7 @@ class Decoder:
         waiting = []
         for flight in answer.forsaken:
             if flight.verdict is None and (last or (session is not None and session.arrived(flight.round))):
-                flight.verdict = self._session(answer.conversation).verdict(flight.round)
+                flight.verdict = answer.conversation.asked().verdict(flight.round)
             if flight.verdict is None:
                 waiting.append(flight)
             else:
@@ -293,10 +293,5 @@ class Decoder:
         return token_record(position, token, origin, stop=stop, draft=draft, judged=judged, charge=charge)
 
     def _remote(self, conversation: Conversation, limit: int) -> Generator[TokenRecord]:
-        session, stop_ids = self._session(conversation), self._drafter.stop_ids
+        session, stop_ids = conversation.asked(), self._drafter.stop_ids
         return llm_alone.write(conversation, session, limit, stop_ids, self._clock, self._ledger)
-
-    def _session(self, conversation: Conversation) -> Session:
-        if conversation.session is None:
-            raise ProtocolError("a policy that writes on the device alone asked for an upload")
-        return conversation.session

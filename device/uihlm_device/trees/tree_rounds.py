@@ -75,9 +75,7 @@ class TreeRounds:
 
     def write(self, conversation: Conversation, limit: int) -> Generator[TokenRecord]:
         """Write one answer, one record a token; see `Decoder.answer`."""
-        session = conversation.session
-        if session is None:
-            raise ProtocolError("a tree is judged by a base station: open a session first")
+        session = conversation.asked()
         written = 0
         self._uploads = 0
         # Ids that the drafter's cache holds, of which a dropped generator may not have committed all.
