@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from fake_counters import FakeCounters
 from fakes import FakeEngine, contextual
 from sessions import PREFIX, ask, opened
 from uihlm_basestation.batcher import Batcher
+from uihlm_basestation.parts import Forwarded
 from uihlm_proto.errors import UihlmError
 from uihlm_proto.v1 import verification_pb2 as pb
 
@@ -131,7 +134,9 @@ def test_the_tokens_are_those_of_a_base_station_that_waits():
 
 
 @pytest.mark.parametrize("when", [NOW, COUNTED])
-@pytest.mark.parametrize("brings", ["skipped ids", "a longer chain", "a tree", "generate"])
+@pytest.mark.parametrize(
+    "brings", ["skipped ids", "a longer chain", "a tree", "generate", "skipped ids to generate after"]
+)
 def test_an_upload_that_needs_more_is_served_with_a_second_forward_and_pays_for_both(when, brings):
     """A device may change its mind: nothing of what was judged depends on what ran before it was asked for."""
     found = []
@@ -147,6 +152,7 @@ def test_an_upload_that_needs_more_is_served_with_a_second_forward_and_pays_for_
                 "parents": [-1] * (V - 1),
             },
             "generate": {"first_position": position, "generate": 3},
+            "skipped ids to generate after": {"first_position": position + 1, "skipped_ids": [4], "generate": 3},
         }[brings]
         return await ask(session, pb.Upload(epoch=device.epoch, **fields))
 
@@ -164,10 +170,8 @@ def test_an_upload_that_needs_more_is_served_with_a_second_forward_and_pays_for_
             assert sum(cost.forwards for cost in costs) == len(made)
             assert sum(cost.positions for cost in costs) == sum(len(work.new_ids) for work in made)
             # All that `generate` needs first is what could run before.
-            assert [cost.ran_on for cost in costs[1:3]] == [
-                brings == "generate" and mode != NO,
-                *[False][: len(costs) - 2],
-            ]
+            assert costs[1].ran_on == (brings == "generate" and mode != NO)
+            assert not any(cost.ran_on for cost in costs[2:])
 
     scene(played)
     assert found[0] == found[1]
@@ -186,8 +190,10 @@ def test_nothing_runs_behind_the_end_of_an_answer_or_of_the_context():
     async def full(engine, batcher, session):
         engine.max_context = 12
         device = Device(session)
+        verdicts = []
         while len(device.ids) < engine.max_context:
-            await device.round(NOW)
+            verdicts.append(await device.round(NOW))
+        assert all(verdict.cost.ran_on for verdict in verdicts[1:])
         await settled(engine, engine.max_context - len(PREFIX))
 
     scene(full)
@@ -253,10 +259,22 @@ def test_an_upload_of_another_epoch_takes_nothing_from_the_next_one():
     scene(played)
 
 
+def test_the_sum_of_two_forwards():
+    one, two = (Forwarded(np.full((1, V), i), 1.0 * i, 10.0 * i, i, 1, 100.0 * i) for i in (1, 2))
+    both = one.plus(two)
+    assert (both.forward_s, both.queue_s, both.positions, both.forwards, both.energy_j) == (3.0, 30.0, 3, 2, 300.0)
+    assert (both.rows == 2).all()
+    assert one.plus(replace(two, energy_j=None)).energy_j is None is replace(one, energy_j=None).plus(two).energy_j
+
+
 BAD = {
     "no such word": (pb.Upload(drafts=[pb.Draft(payload=b"\1")], run_on=3), "run_on is 3: this base station knows"),
     "a tree": (pb.Upload(drafts=[pb.Draft(payload=b"\1")], parents=[-1], run_on=NOW), "goes with a chain of drafts"),
     "generate": (pb.Upload(generate=2, run_on=COUNTED), "goes with a chain of drafts"),
+    "more of a tree": (
+        pb.Upload(drafts=[pb.Draft(payload=b"\1")], parents=[-1], continues=2, run_on=NOW),
+        "continues a tree holds drafts and their parents, and nothing else",
+    ),
     "an audit alone": (pb.Upload(skipped_ids=[1], audit=b"\1", run_on=NOW), "goes with a chain of drafts"),
 }
 
