@@ -49,12 +49,9 @@ class Sample:
     written: Answers
 
 
-SIZES = [2500, pytest.param(12_000, marks=pytest.mark.slow)]
-
-
-@pytest.fixture(scope="module", params=SIZES)
-def tokens(request: pytest.FixtureRequest) -> int:
-    return int(request.param)
+@pytest.fixture(scope="module")
+def tokens(thorough: bool) -> int:
+    return 12_000 if thorough else 2500
 
 
 @pytest.fixture(scope="module", params=UPLINKS)
@@ -117,10 +114,9 @@ def test_llm_tokens_are_distributed_as_y(tokens: int) -> None:
 
 @pytest.mark.parametrize("sampling", SHAPES, ids=str)
 @pytest.mark.parametrize("codec", FIXED_UPLINKS)
-@pytest.mark.parametrize("tokens", [500, pytest.param(4000, marks=pytest.mark.slow)])
-def test_the_sampling_contract_shapes_both_ends(codec: str, sampling: Sampling, tokens: int) -> None:
+def test_the_sampling_contract_shapes_both_ends(codec: str, sampling: Sampling, thorough: bool) -> None:
     x, y = quantised(shaped(X, sampling), codec), shaped(Y, sampling)
-    written = served(fixed(X), fixed(Y), codec, tokens, sampling=sampling)
+    written = served(fixed(X), fixed(Y), codec, 4000 if thorough else 500, sampling=sampling)
     assert p_value(ids(written), y) > LOSSLESS
     expected = coupled_acceptance(x, y) if codec == "coupled" else 1.0 - total_variation(x, y)
     assert acceptance_p_value(written, expected) > LOSSLESS
@@ -186,7 +182,6 @@ def pair() -> Iterator[Pair]:
         yield Pair(x, y, address)
 
 
-@pytest.mark.parametrize("tokens", [1000, pytest.param(6000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("policy", "codec"),
     [
@@ -195,7 +190,8 @@ def pair() -> Iterator[Pair]:
         ("llm", "dense32"),
     ],
 )
-def test_tokens_follow_y_given_what_came_before(pair: Pair, policy: str, codec: str, tokens: int) -> None:
+def test_tokens_follow_y_given_what_came_before(pair: Pair, policy: str, codec: str, thorough: bool) -> None:
+    tokens = 6000 if thorough else 1000
     assert conditional_p_value(context_pairs(pair.write(policy, tokens, codec)), law(pair.y)) > LOSSLESS
 
 
@@ -218,8 +214,8 @@ def test_slm_tokens_are_distributed_as_what_the_codec_makes_of_x(codec: str) -> 
     assert conditional_p_value(after_the_last(written), lambda before: x_hat) > LOSSLESS
 
 
-@pytest.mark.parametrize("tokens", [1500, pytest.param(6000, marks=pytest.mark.slow)])
-def test_under_a_coin_skipped_tokens_follow_x_and_uploaded_ones_y(pair: Pair, tokens: int) -> None:
+def test_under_a_coin_skipped_tokens_follow_x_and_uploaded_ones_y(pair: Pair, thorough: bool) -> None:
+    tokens = 6000 if thorough else 1500
     written = pair.write("random", tokens, settings=PolicySettings(rate=0.5))
     skipped = context_pairs(written, [Origin.LOCAL])
     uploaded = context_pairs(written, [Origin.ACCEPTED, Origin.RESAMPLED])

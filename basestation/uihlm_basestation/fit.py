@@ -65,9 +65,11 @@ def check_count(request: pb.Upload) -> None:
 
 def check_run_on(request: pb.Upload) -> None:
     """Raise InvalidRequestError for a `run_on` that the protocol does not have, or beside anything but a chain of drafts."""
+    if not request.run_on:
+        return
     if request.run_on not in pb.RunOn.values():
         raise InvalidRequestError(f"run_on is {request.run_on}: this base station knows {list(pb.RunOn.keys())}")
-    if request.run_on and (request.parents or not request.drafts):
+    if request.parents or not request.drafts:
         raise InvalidRequestError(
             "run_on goes with a chain of drafts: a tree, an audit alone and generate have no next draft"
         )

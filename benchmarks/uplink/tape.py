@@ -66,8 +66,8 @@ class _Player:
         self.session.upload(round_, self.link.clock.now(), *rest)
         self.airtime_s += self.session.request_bill.airtime_s
 
-    def answer(self, *values: Any, positions: int) -> None:
-        self._verdict_at = self.session.verdict(*values, positions=positions)[0]
+    def answer(self, *values: Any, positions: int, ran_on: bool) -> None:
+        self._verdict_at = self.session.verdict(*values, positions=positions, ran_on=ran_on)[0]
 
 
 class TapedClock(SimulatedClock):
@@ -119,9 +119,9 @@ class _TapedSession(Session):
         return super()._answer(round, wire_bytes, 0.0, 0.0, 0)
 
     def _answer(
-        self, round: int, wire_bytes: int, forward_s: float, queue_s: float, positions: int
+        self, round: int, wire_bytes: int, forward_s: float, queue_s: float, positions: int, ran_on: bool = False
     ) -> tuple[float, RoundBill]:
         self._tape.events.append(
-            lambda player: player.answer(round, wire_bytes, forward_s, queue_s, positions=positions)
+            lambda player: player.answer(round, wire_bytes, forward_s, queue_s, positions=positions, ran_on=ran_on)
         )
-        return super()._answer(round, wire_bytes, forward_s, queue_s, positions)
+        return super()._answer(round, wire_bytes, forward_s, queue_s, positions, ran_on)

@@ -146,7 +146,7 @@ class Session:
         self, round: int, wire_bytes: int, forward_s: float, queue_s: float = 0.0, *, positions: int = 1
     ) -> tuple[float, RoundBill]:
         """Take the answer to Open; return when it reaches the device, and what it cost. `forward_s` is the prefill."""
-        return self._answer(round, wire_bytes, forward_s, queue_s, positions, ran_on=False)
+        return self._answer(round, wire_bytes, forward_s, queue_s, positions)
 
     def verdict(
         self,
@@ -175,7 +175,7 @@ class Session:
         return self._answer(round, wire_bytes, forward_s, queue_s, positions, ran_on)
 
     def _answer(
-        self, round: int, wire_bytes: int, forward_s: float, queue_s: float, positions: int, ran_on: bool
+        self, round: int, wire_bytes: int, forward_s: float, queue_s: float, positions: int, ran_on: bool = False
     ) -> tuple[float, RoundBill]:
         for name, seconds in (("forward_s", forward_s), ("queue_s", queue_s)):
             if not (math.isfinite(seconds) and seconds >= 0.0):

@@ -48,9 +48,8 @@ def grid(x):
 
 @pytest.mark.parametrize("draft_length", [1, 4])
 @pytest.mark.parametrize("name", ["dense32", "lattice:k=4,l=16", "coupled"])
-@pytest.mark.parametrize("tokens", [2000, pytest.param(10_000, marks=pytest.mark.slow)])
-def test_right_loops_pass(name, draft_length, tokens):
-    verdict = judge(ours(name, draft_length), tokens)
+def test_right_loops_pass(name, draft_length, thorough):
+    verdict = judge(ours(name, draft_length), 10_000 if thorough else 2000)
     assert verdict and verdict.fair and verdict.test.p_value > 1e-3
     assert verdict.suspects == () and verdict.defect is None
 
