@@ -10,6 +10,7 @@ will draft the very next token: then that forward takes place while verdict and 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -68,8 +69,12 @@ class Prefix:
         return forwarded
 
     def next_row(self, judge: Judge) -> asyncio.Future[Forwarded]:
-        """Start the forward of all that has not run, whose one row says what follows."""
-        return self._submit(self.ids[self.ran :], 1, judge, len(self.ids))
+        """Start the forward of all that has not run, whose one row says what follows; the caller goes on with other things."""
+        forward = self._submit(self.ids[self.ran :], 1, judge, len(self.ids))
+        if not self._batcher.waiting:
+            # The engine's thread needs the interpreter to begin, and would not have it before the verdict is written.
+            time.sleep(0)
+        return forward
 
     def take(self, forwarded: Forwarded) -> None:
         """Take the row that `next_row` asked for."""
