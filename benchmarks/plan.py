@@ -93,7 +93,7 @@ def measured(bench: Bench, figures: PlanFigures) -> list[Held]:
     with bench.serving():
         for way in ways(figures, 1.0):
             print(way, end=" · ", file=sys.stderr, flush=True)
-            variant = Variant(str(way), "coupled", way.draft_length, way.in_flight, way.tree, way.policy)
+            variant = Variant(str(way), "coupled", way.draft_length, way.in_flight, way.tree, way.policy, way.run_on)
             waits = way.family is not Family.FLIGHTS
             bench.timing = figures.timing
             ran = bench.run(variant) if waits else None

@@ -51,6 +51,7 @@ class Variant:
     in_flight: int = 1
     tree: int = 0
     policy: str = "hlm"
+    run_on: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +164,7 @@ class Bench:
             draft_length=variant.draft_length,
             in_flight=variant.in_flight,
             tree=variant.tree,
+            run_on=variant.run_on,
         )
         records: list[list[TokenRecord]] = []
         elapsed_s, airtime_s = [], []

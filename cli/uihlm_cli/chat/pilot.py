@@ -150,6 +150,7 @@ class Pilot:
             config.decode,
             draft_length=way.draft_length,
             in_flight=way.in_flight,
+            run_on=way.run_on,
             tree=way.tree,
             max_tokens=limit or config.decode.max_tokens,
             # The LLM alone has nothing to go on with and waits; here something else goes on in its place.

@@ -145,7 +145,8 @@ class Model:
             case _:
                 length = way.draft_length
                 tokens = expected_tokens(self._acceptance, length)
-                return self._trips(conditions, timing, tokens, length * self.figures.draft_s, length)
+                drafts_s = length * self.figures.draft_s
+                return self._trips(conditions, timing, tokens, drafts_s, length, run_on=way.run_on)
 
     def _trips(
         self,
@@ -156,8 +157,9 @@ class Model:
         drafts: int,
         skipped: float = 0.0,
         tree: bool = False,
+        run_on: bool = False,
     ) -> Spent:
-        """A loop that waits: so many tokens a trip."""
+        """A loop that waits: so many tokens a trip. Where the LLM runs on, a trip takes no longer than its forward, or that."""
         link, sizes = conditions.link, self._sizes
         trips = conditions.tokens / tokens
         # A single draft needs the row before it; more need their own as well, and that of the bonus.
@@ -167,8 +169,11 @@ class Model:
         first_s = _forward_s(timing, positions) - _forward_s(timing, positions - 1.0)
         forward_s = trips * _forward_s(timing, positions) - first_s
         opening_s = max(0.0, link.rtt_s - draft_s) if conditions.opens else 0.0
+        trips_s = trips * (draft_s + link_s) + forward_s
+        if run_on:
+            trips_s = max(trips_s - forward_s, draft_s + link_s + forward_s)
         return Spent(
-            opening_s + trips * (draft_s + link_s) + forward_s,
+            opening_s + trips_s,
             trips * draft_s,
             trips * airtime_s,
             forward_s,

@@ -34,6 +34,7 @@ class Way:
         in_flight: uploads that may wait for their verdicts.
         tree: nodes of the tree an upload carries; 0: none.
         theta_u: threshold of `u`; None elsewhere.
+        run_on: whether the LLM's forward begins with the verdict before (single drafts alone).
     """
 
     policy: str
@@ -41,6 +42,7 @@ class Way:
     in_flight: int = 1
     tree: int = 0
     theta_u: float | None = None
+    run_on: bool = False
 
     @property
     def family(self) -> Family:
@@ -65,6 +67,8 @@ class Way:
             parts.append(f"--in-flight {self.in_flight}")
         if self.tree:
             parts.append(f"--tree {self.tree}")
+        if self.run_on:
+            parts.append("--run-on")
         return " ".join(parts)
 
     def __str__(self) -> str:
@@ -78,7 +82,7 @@ class Way:
             case Family.TREES:
                 return f"hlm, tree of {self.tree}"
             case _:
-                return self.policy
+                return f"{self.policy}, run on" if self.run_on else self.policy
 
 
 SLM = Way("slm")
@@ -96,7 +100,7 @@ def ways(figures: PlanFigures, risk: float, trees: bool = True) -> list[Way]:
     found = [SLM, LLM]
     if (point := skipping(figures.skipping, risk)) is not None:
         found.append(Way("u", theta_u=point.theta_u))
-    found.append(Way("hlm"))
+    found += [Way("hlm"), Way("hlm", run_on=True)]
     found += [Way("hlm", draft_length=length) for length in LENGTHS]
     found += [Way("hlm", in_flight=window) for window in WINDOWS]
     return [*found, *(Way("hlm", tree=tree.nodes) for tree in figures.trees if trees)]

@@ -102,11 +102,13 @@ def seconds_a_token(links: list[Link], answers: Callable[[Device], Callable[[Con
 
 
 def fixed(way: Way) -> Callable[[Device], Callable[[Conversation], object]]:
-    decode = replace(CONFIG.decode, draft_length=way.draft_length, in_flight=way.in_flight, tree=way.tree)
+    decode = replace(
+        CONFIG.decode, draft_length=way.draft_length, in_flight=way.in_flight, tree=way.tree, run_on=way.run_on
+    )
     return lambda device: device.decoder(way.policy, CONFIG.rules, decode).answer
 
 
-FIXED = (LLM, Way("hlm"), Way("hlm", draft_length=3), Way("hlm", tree=8))
+FIXED = (LLM, Way("hlm"), Way("hlm", run_on=True), Way("hlm", draft_length=3), Way("hlm", tree=8))
 
 
 def test_on_a_link_that_changes_auto_is_near_the_best_fixed_way_and_beats_the_worst_as_planned(

@@ -56,7 +56,12 @@ def written(way: Way, conditions: Conditions) -> tuple[dict[str, float], dict[st
     config = RunConfig(
         policies=("hlm",),
         decode=DecodeSettings(
-            Sampling(0.6), TOKENS, draft_length=way.draft_length, in_flight=way.in_flight, tree=way.tree
+            Sampling(0.6),
+            TOKENS,
+            draft_length=way.draft_length,
+            in_flight=way.in_flight,
+            tree=way.tree,
+            run_on=way.run_on,
         ),
         codec="coupled",
         link=conditions.link,
@@ -103,6 +108,7 @@ def written(way: Way, conditions: Conditions) -> tuple[dict[str, float], dict[st
         SLM,
         LLM,
         Way("hlm"),
+        Way("hlm", run_on=True),
         Way("hlm", draft_length=2),
         Way("hlm", draft_length=5),
         Way("hlm", in_flight=2),
