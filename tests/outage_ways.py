@@ -52,6 +52,7 @@ WAYS = {
     "skipping in flight, audited": Way("ui", "dense32", (("in_flight", 3), ("audit", True))),
     "tree": Way("hlm", "coupled", (("tree", 8),)),
     "llm": Way("llm"),
+    "the LLM runs on": Way("hlm", "dense32", (("run_on", 1),)),
 }
 # Where its tokens come from depends on what was lost, so it has tests of its own.
 TREE_IN_FLIGHT = Way("hlm", "coupled", (("tree", 4), ("in_flight", 4)))

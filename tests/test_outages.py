@@ -38,7 +38,7 @@ def test_text_under_wait_is_that_of_an_undisturbed_run(address: Address, fault: 
     assert conversation.lost_links, "nothing was lost, so nothing was shown"
 
 
-@pytest.mark.parametrize("name", ["blocks in flight", "skipping in flight, audited"])
+@pytest.mark.parametrize("name", ["blocks in flight", "skipping in flight, audited", "the LLM runs on"])
 def test_verdicts_that_are_waited_for_in_real_time_are_asked_again_alike(address: Address, name: str) -> None:
     way, link, instant = WAYS[name], LinkSettings(radio=None, rtt_s=0.004), TimingProfile(0.0, 0.0)
     with bench(address, way.codec, clock=EnforcedClock(), link=link, timing=instant) as device:
