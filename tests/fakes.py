@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -196,6 +196,9 @@ class FakeEngine:
             rows = [self._logits(context) for context in contexts]
             out.append(np.stack(rows) if rows else np.zeros((0, self.vocabulary_size), np.float32))
         return out
+
+    def beside(self, session: int, others: Sequence[int]) -> Collection[int]:
+        return others
 
     def missing(self, part: Work) -> Work | None:
         return None

@@ -3,7 +3,8 @@
 The batcher never waits for company: a part that finds the engine free starts at once; what arrives meanwhile is the next
 forward, at most one part a session.
 
-    a forward = every short request that waits + at most `chunk` positions of the long ones
+    a forward = every short request that waits + at most `chunk` positions of the long ones,
+                of these the one that has waited longest and whoever the engine computes together with it
 
 A request is long if its head (chunks.py) exceeds SHORT positions: a prompt, a chat turn, a cache to be run again. Long ones
 take turns: the chunk goes to those that have run least, so a verdict never waits for more than a chunk of another session's
@@ -181,9 +182,19 @@ class Batcher:
                 seats, starts = seats - 1, starts - (not whole)
             budget -= n
             batch.append(last(waiting) if whole else first(waiting, n))
+        batch = self._together(batch)
         self._owed = bool(long) and not any(id(part.waiting) in cut for part in batch)
         # Answered in this order, neighbours ask again together, and neighbouring caches are what llama.cpp runs as one batch.
         return sorted(batch, key=lambda part: part.waiting.session)
+
+    def _together(self, batch: list[Part]) -> list[Part]:
+        """Return those that the engine computes together with the part that has waited longest."""
+        if len(batch) < 2:
+            return batch
+        places = {id(waiting): place for place, waiting in enumerate(self._waiting)}
+        oldest = min(batch, key=lambda part: places[id(part.waiting)])
+        beside = self._engine.beside(oldest.waiting.session, [p.waiting.session for p in batch if p is not oldest])
+        return [part for part in batch if part is oldest or part.waiting.session in beside]
 
     def _work(self) -> None:
         """The engine's thread."""

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from benchmarks.cell.traces import Trace
 from uihlm_proto.limits import PROTOCOL_VERSION, max_request_bytes
@@ -30,7 +29,6 @@ _OPTIONS = [
     # Devices are machines apart: each has a connection of its own.
     ("grpc.use_local_subchannel_pool", 1),
 ]
-_HEALTH_EVERY_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,17 +220,3 @@ class Device:
         self.tally.verdict_s.append(took_s)
         self.tally.queue_s.append(verdict.cost.queue_s)
         self.tally.forward_s.append(verdict.cost.forward_s)
-
-
-async def health_checks(target: str, window: Window) -> list[float]:
-    """Return the seconds of health checks made throughout the window."""
-    took_s = []
-    async with grpc.aio.insecure_channel(target, options=_OPTIONS) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
-        while time.perf_counter() < window.end_s:
-            started_s = time.perf_counter()
-            await stub.Check(health_pb2.HealthCheckRequest())
-            if window.holds(started_s):
-                took_s.append(time.perf_counter() - started_s)
-            await asyncio.sleep(_HEALTH_EVERY_S)
-    return took_s

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,10 @@ class IdleEngine:
         self.fingerprint = fingerprint(f"<{i}>" for i in range(vocabulary_size))
         generator = np.random.default_rng(0)
         self._table = (3 * generator.normal(size=(_CONTEXTS, vocabulary_size))).astype(np.float32)
+
+    def beside(self, session: int, others: Sequence[int]) -> Collection[int]:
+        """Return all: nobody is in anybody's way."""
+        return others
 
     def missing(self, part: Work) -> Work | None:
         """Return nothing: there is no cache to lose."""

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cell.devices import FREE, Air, Contract, Device, Pace, Tally, Window, health_checks
+from benchmarks.cell.devices import FREE, Air, Contract, Device, Pace, Tally, Window
+from benchmarks.cell.health import health_checks
 from benchmarks.cell.station import Counts, Station
 from benchmarks.cell.traces import Trace
 from uihlm_proto.loops import new_event_loop
@@ -86,17 +87,18 @@ async def run_cell(
     opened = asyncio.Barrier(sessions + 1)
     devices = [Device(station.target, contract, traces, n, pace, air) for n in range(sessions)]
     # One that fails would leave the others at the barrier.
-    async with asyncio.TaskGroup() as group:
-        for device in devices:
-            group.create_task(device.run(window, opened))
-        await opened.wait()
-        window.start_s = time.perf_counter() + _WARM_UP_S
-        window.end_s = window.start_s + seconds
-        checks = group.create_task(health_checks(station.target, window))
-        await asyncio.sleep(_WARM_UP_S)
-        before, own_before_s = await asyncio.to_thread(station.counts), _own_cpu_s()
-        await asyncio.sleep(window.end_s - time.perf_counter())
-        after, own_after_s = await asyncio.to_thread(station.counts), _own_cpu_s()
+    with health_checks(station.target) as health:
+        async with asyncio.TaskGroup() as group:
+            for device in devices:
+                group.create_task(device.run(window, opened))
+            await opened.wait()
+            window.start_s = time.perf_counter() + _WARM_UP_S
+            window.end_s = window.start_s + seconds
+            await asyncio.sleep(_WARM_UP_S)
+            checks = group.create_task(asyncio.to_thread(health.during, seconds))
+            before, own_before_s = await asyncio.to_thread(station.counts), _own_cpu_s()
+            await asyncio.sleep(window.end_s - time.perf_counter())
+            after, own_after_s = await asyncio.to_thread(station.counts), _own_cpu_s()
     tallies = [device.tally for device in devices]
     return _cell(tallies, seconds, before, after, checks.result(), own_after_s - own_before_s)
 

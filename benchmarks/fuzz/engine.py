@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -45,6 +45,10 @@ class TableEngine:
         self._table = Table(salt)
         self._histories = Histories()
         self.open: set[int] = set()
+
+    def beside(self, session: int, others: Sequence[int]) -> Collection[int]:
+        """Return all: nobody is in anybody's way."""
+        return others
 
     def missing(self, part: Work) -> Work | None:
         """Return None: no cache is ever lost."""

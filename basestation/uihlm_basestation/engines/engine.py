@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -117,6 +117,13 @@ class Engine(Protocol):
         """Return what must run `again` before a part because its session's cache made room for others', if anything.
 
         Cheap: asked before every forward, while none runs.
+        """
+
+    def beside(self, session: int, others: Sequence[int]) -> Collection[int]:
+        """Return those of `others` whose parts one forward computes together with that of `session`.
+
+        The rest would be computed one after another all the same, so they go in a forward of their own, and nobody waits
+        for the logits of somebody else. Cheap: asked before every forward, while none runs.
         """
 
     def forward(self, work: Sequence[Work]) -> list[Float32Array]:

@@ -6,9 +6,10 @@ first tree; a forward with parts of both kinds is two calls of llama.cpp.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain, count, takewhile
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,22 @@ class LlamaEngine(SlottedEngine):
     def cached_sessions(self) -> frozenset[int]:
         """The sessions whose cache is in memory."""
         return frozenset(self._slots.sessions + (self._trees.sessions if self._trees is not None else []))
+
+    def beside(self, session: int, others: Sequence[int]) -> Collection[int]:
+        """Return the sessions in neighbouring streams; see `Engine.beside`.
+
+        llama.cpp computes streams together only if they stand side by side: every second one of sixteen takes eight times
+        as long as one.
+        """
+        if self._in_trees(session):
+            return [other for other in others if self._in_trees(other)]
+        place = self._slots.get(session)
+        if place is None:  # where it will stand is not known yet
+            return [other for other in others if self._slots.get(other) is None and not self._in_trees(other)]
+        standing = {self._slots.get(other): other for other in others}
+        after = takewhile(standing.__contains__, count(place + 1))
+        before = takewhile(standing.__contains__, count(place - 1, -1))
+        return [standing[slot] for slot in chain(before, after)]
 
     def forward(self, work: Sequence[Work]) -> list[Float32Array]:
         """Run every part of `work` and return its raw logits, `[rows, V]` each; see `Engine.forward`.

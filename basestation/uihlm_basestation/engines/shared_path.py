@@ -11,7 +11,7 @@ docs/experiments.md).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -46,6 +46,10 @@ class SharedPathEngine:
     def missing(self, part: Work) -> Work | None:
         """Return nothing: what the way does not hold is run with the part."""
         return None
+
+    def beside(self, session: int, others: Sequence[int]) -> Collection[int]:
+        """Return nobody: parts run one after another on the one cache."""
+        return ()
 
     def forward(self, work: Sequence[Work]) -> list[Float32Array]:
         """Return the rows of every part, run or remembered; see `Engine.forward`.

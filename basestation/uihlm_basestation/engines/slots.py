@@ -28,6 +28,10 @@ class Slots:
         """Return the session's slot."""
         return self._slots[session]
 
+    def get(self, session: int) -> int | None:
+        """Return the session's slot, None if it has none."""
+        return self._slots.get(session)
+
     @property
     def sessions(self) -> list[int]:
         """Those with a slot, the one used last at the end."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
 
 from uihlm_basestation.engines.engine import Work
 from uihlm_basestation.engines.histories import Histories
@@ -65,6 +66,10 @@ class SlottedEngine(ABC):
     def missing(self, part: Work) -> Work | None:
         """Return what must run again before a part; see `Engine.missing`."""
         return self._histories.missing(part, self._cached(part.session))
+
+    def beside(self, session: int, others: Sequence[int]) -> Collection[int]:
+        """Return all: rows of one cache are computed together, wherever they stand; see `Engine.beside`."""
+        return others
 
     def close_session(self, session: int) -> None:
         """Forget a session; unknown ones are ignored."""

@@ -13,7 +13,7 @@ from uihlm_device.drafters.attention_tap import AttentionTap
 from uihlm_device.drafters.llama_branches import LlamaBranches
 from uihlm_device.record import Float32Array, Record, Wants
 from uihlm_models.errors import ModelError
-from uihlm_models.llama.kv_type import KvType, steady_kv_type
+from uihlm_models.llama.kv_type import KvType, readable_kv_type, steady_kv_type
 from uihlm_models.llama.pool import LlamaPool
 from uihlm_models.llama.runtime import LlamaRuntime, RuntimeSettings
 from uihlm_models.llama.tokenizer import LlamaTokenizer
@@ -68,7 +68,7 @@ class LlamaDrafter:
             n_threads: CPU threads; 0 takes the cores this process may use.
             gpu_layers: blocks put on a GPU if there is one; -1 puts all.
             kv_type: how the key-value cache is stored; None is `steady_kv_type` with fused attention, where a
-                token's floats then do not depend on what it was batched with, and F16 without, where none has that property.
+                token's floats then do not depend on what it was batched with, and `readable_kv_type` without.
         """
         if attention_matrix and attention_layer is None:
             raise ModelError("an attention matrix needs an attention_layer")
@@ -76,7 +76,7 @@ class LlamaDrafter:
         # Read only where there is a tap.
         self._layer = attention_layer or 0
         if kv_type is None:
-            kv_type = steady_kv_type() if self._tap is None else KvType.F16
+            kv_type = steady_kv_type() if self._tap is None else readable_kv_type()
         settings = RuntimeSettings(
             n_ctx=max_context,
             n_threads=n_threads,

@@ -155,3 +155,17 @@ def test_context_is_the_models_when_none_is_named():
     engine = LlamaEngine(bundled.llm_path(), max_sessions=1, max_context=0)
     assert engine.max_context == 8192
     engine.close()
+
+
+def test_sessions_in_neighbouring_streams_are_computed_together(engine):
+    assert engine.beside(0, [1, 2]) == [1, 2], "nobody knows yet where they will stand"
+    engine.forward([Work(session, 0, [session + 5], 1) for session in range(3)])
+    assert sorted(engine.beside(1, [0, 2])) == [0, 2]
+    assert sorted(engine.beside(0, [1, 2])) == [1, 2]
+    assert engine.beside(0, [2]) == []
+    assert engine.beside(2, [0]) == []
+    assert engine.beside(0, [7]) == engine.beside(7, [0]) == []
+    # The stream in the middle changes hands.
+    engine.close_session(1)
+    engine.forward([Work(7, 0, [5], 1)])
+    assert sorted(engine.beside(0, [2, 7])) == [2, 7]

@@ -178,3 +178,11 @@ def test_a_failed_forward_leaves_the_path_to_be_kept(engine, fresh, monkeypatch)
             engine.forward([part])
     (rows,) = engine.forward([part])
     assert np.array_equal(rows, fresh([5, 6, 7, 8, 10, 12, 13], 2))
+
+
+def test_sessions_that_send_trees_are_computed_together_and_apart_from_chains(engine):
+    engine.forward([Work(session, 0, [5, 6], 1) for session in (0, 1, 2)])
+    engine.forward([Work(session, 2, [7, 8], 2, parents=[-1, -1]) for session in (0, 2)])
+    assert engine.beside(0, [1, 2]) == [2]
+    assert engine.beside(1, [0, 2]) == []
+    assert engine.beside(9, [0, 1, 2, 8]) == [8]
