@@ -7,6 +7,7 @@ no remote code. Heavy libraries are imported when a model is loaded, not with th
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import importlib.util
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ import numpy.typing as npt
 
 from uihlm_models.errors import ModelError
 from uihlm_models.pytorch.files import first_line, locate
+from uihlm_models.pytorch.gguf_once import gguf_read_once
 from uihlm_models.pytorch.tokenizer import TorchTokenizer
 
 Float32Array = npt.NDArray[np.float32]
@@ -196,16 +198,17 @@ def load_torch(model: str | Path, settings: TorchSettings = TorchSettings()) -> 
     if gguf_file is not None:
         shared["gguf_file"] = gguf_file
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), **shared)
-        module = AutoModelForCausalLM.from_pretrained(
-            str(folder),
-            dtype="auto" if weight_type is WeightType.AUTO else getattr(torch, weight_type.value),
-            attn_implementation=settings.attention.value,
-            device_map=settings.device_map,
-            use_safetensors=True,
-            quantization_config=_quantisation(settings, gguf_file),
-            **shared,
-        ).eval()
+        with gguf_read_once() if gguf_file is not None else contextlib.nullcontext():
+            tokenizer = AutoTokenizer.from_pretrained(str(folder), **shared)
+            module = AutoModelForCausalLM.from_pretrained(
+                str(folder),
+                dtype="auto" if weight_type is WeightType.AUTO else getattr(torch, weight_type.value),
+                attn_implementation=settings.attention.value,
+                device_map=settings.device_map,
+                use_safetensors=True,
+                quantization_config=_quantisation(settings, gguf_file),
+                **shared,
+            ).eval()
         config = module.config.get_text_config()
         loaded = TorchModel(
             module,

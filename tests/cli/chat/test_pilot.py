@@ -189,8 +189,6 @@ def test_what_auto_chooses_is_not_given_to_it(weights, flags):
 
 @pytest.mark.parametrize("objective", ["tokens", "forwards"])
 def test_in_an_outage_this_device_writes_alone_and_asks_again_once_it_is_over(weights, objective, monkeypatch):
-    # A machine that is busy answers late.
-    monkeypatch.setattr("uihlm_cli.chat.pilot._KNOCK_S", 30.0)
     engine = FakeEngine(mixed(chatty(1), chatty(2), 0.4), V, [STOP])
     with serving(engine) as address, Proxy(address) as proxy:
         config = replace(CONFIG, decode=replace(CONFIG.decode, outage=Outage(OnOutage.LOCAL, 1.0)))
@@ -199,6 +197,8 @@ def test_in_an_outage_this_device_writes_alone_and_asks_again_once_it_is_over(we
             conversation = Conversation(session_key(1, 0))
             origins, ways = [], []
             for state in ("there", "away", "away", "back"):
+                # A machine that is busy answers late; one that is away does not answer, however long one knocks.
+                monkeypatch.setattr("uihlm_cli.chat.pilot._KNOCK_S", 1.0 if state == "away" else 30.0)
                 if state == "away":
                     proxy.away()
                 elif state == "back":

@@ -22,10 +22,30 @@ def one_thread():
 
 
 @pytest.fixture(scope="module")
-def bundled():
+def readings():
+    """Every GGUF file that was parsed, in order."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def bundled(readings):
+    import gguf
+
     from uihlm_models.bundled import llm_path
 
-    return load_torch(llm_path(), EAGER)
+    class Reader(gguf.GGUFReader):
+        def __init__(self, path, *more):
+            readings.append(str(path))
+            super().__init__(path, *more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gguf, "GGUFReader", Reader)
+        return load_torch(llm_path(), EAGER)
+
+
+@pytest.mark.slow
+def test_a_gguf_is_parsed_once(bundled, readings):
+    assert len(readings) == 1
 
 
 @pytest.fixture(scope="module")
