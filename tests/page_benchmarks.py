@@ -46,7 +46,9 @@ SMALL = {
     "assisted_generation": Small(("--tokens", "60", "--way", "one draft a round")),
     "cell overhead": Small(("--sessions", "2", "--seconds", "0.2", "--batching", "on"), apart=True),
     "cell llm": Small(("--sessions", "1", "--seconds", "0.5", "--batching", "on", *ONE), real=True),
-    "cell capacity": Small(("--seconds", "0.5", "--tries", "1", "--policies", "llm", "--blocks", "1", *ONE), real=True),
+    "cell capacity": Small(
+        ("--seconds", "0.5", "--tries", "1", "--rate", "60", "--policies", "llm", "--blocks", "1", *ONE), real=True
+    ),
     "device_loop": Small(("--repetitions", "1", "--tokens", "16", *ONE), real=True),
     "fuzz": Small(("--messages", "300")),
     "links": Small(()),
