@@ -37,7 +37,7 @@ from uihlm_wireless.timing import TimingProfile
 
 TEMPERATURE = 0.6
 TURN_TOKENS = 8
-GOALS = {"slm": 0.90, "u": None, "ui": 0.75}
+GOALS = {"slm": 0.97, "u": 0.92, "ui": 0.90}
 # No uncertainty exceeds 1, so every draft is skipped, after everything that the decision needs has been computed.
 SKIP_ALL = PolicySettings(theta_u=1.1)
 

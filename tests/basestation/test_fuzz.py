@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,11 @@ from benchmarks.fuzz import campaign as campaigns
 from benchmarks.fuzz.campaign import Settings, campaign
 from benchmarks.fuzz.engine import TableEngine
 from benchmarks.fuzz.growth import ALLOWED, Holdings, grown
+from benchmarks.fuzz.messages import right
+from benchmarks.fuzz.messages.belief import Belief, Tree
 from uihlm_basestation import servicer
 from uihlm_proto.errors import InvalidRequestError
+from uihlm_proto.v1 import verification_pb2 as pb
 
 ROOT = Path(__file__).parents[2]
 # The long run of ten million is by hand: python -m benchmarks.fuzz --messages 10000000 --seed 1
@@ -68,6 +72,16 @@ def test_a_case_played_again_alone_says_and_hears_the_same():
     for number in (3, 7, 11):
         first, again = (fuzzed(10**9, first=number, last=number).tally for _ in range(2))
         assert first.statuses == again.statuses and first.messages == again.messages
+
+
+def test_more_of_a_tree_that_an_old_epoch_sent_is_not_booked():
+    """The base station passes it over, whatever it holds; what a device says next must not rest on it."""
+    tree = Tree(epoch=2, first_position=5, tokens=[3, 4], parents=[-1, 0], end=1)
+    belief = Belief(opened=True, codec="coupled", ids=[1, 2, 3, 4, 5], epoch=2, tree=tree)
+    upload = pb.Upload(epoch=1, first_position=5, drafts=[pb.Draft(payload=b"\x07")], continues=2)
+    belief.take(pb.VerifyRequest(upload=upload), [pb.VerifyResponse(verdict=pb.Verdict(stale=True))])
+    assert belief.tree == Tree(2, 5, [3, 4], [-1, 0], 1)
+    assert right.continued(random.Random(1), belief) is not None
 
 
 def test_a_wrong_status_is_noticed_and_said_with_the_way_to_play_it_again(monkeypatch):

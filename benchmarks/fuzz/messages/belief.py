@@ -99,7 +99,8 @@ class Belief:
 
     def _continue(self, upload: pb.Upload, verdict: pb.Verdict) -> None:
         tree = self.tree
-        if tree is None:
+        if tree is None or upload.epoch != tree.epoch:
+            # Passed over by the base station, whatever it holds.
             return
         tree.tokens += [_codec(self.codec).decode(draft.payload).token for draft in upload.drafts]
         tree.parents += upload.parents
