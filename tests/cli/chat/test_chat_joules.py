@@ -78,3 +78,21 @@ def test_idle_machine_is_measured_first(bench, monkeypatch):
     assert "measuring the idle machine for 0.01 s" in result.stderr
     assert re.search(r"idle, it draws \d+\.\d W", result.stderr)
     assert bench.configs, "and then the chat goes on"
+
+
+def test_counters_that_fail_in_mid_chat_cost_no_answer(bench, monkeypatch):
+    machine = FakeMachine(gpus=(4.0,))
+    install_zeus(monkeypatch, machine)
+
+    def says(head: str) -> str:
+        machine.broken = machine.broken or "Again" in head
+        return "hello"
+
+    bench.drafter_says = says
+    result = chat(*ZEUS, "--policy", "hlm", typed="Hi\nAgain\nMore\n/stats\n")
+    assert result.exit_code == 0 and result.stdout == "hello\n" * 3
+    assert result.stderr.count("4.0 J measured, both ends on one machine") == 1
+    # Two answers and /stats.
+    lost = "joules not measured: the energy counters cannot be read any more (the driver is gone)"
+    assert " ".join(result.stderr.split()).count(lost) == 3
+    assert machine.windows == []
