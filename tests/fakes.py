@@ -6,6 +6,7 @@ would refuse, so that a loop that mismanages a cache fails here first.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import threading
 from collections.abc import Callable, Collection, Sequence
@@ -49,13 +50,13 @@ def fixed(p: Sequence[float]) -> Logits:
 def contextual(vocabulary_size: int, salt: int, spread: float = 2.0, window: int = 3) -> Logits:
     """Logits that depend on the last `window` ids: a wrong cache shows at once."""
 
-    def logits(ids: Sequence[int]) -> np.ndarray:
-        digest = hashlib.blake2b(repr((salt, tuple(ids[-window:]))).encode(), digest_size=8).digest()
-        return (np.random.default_rng(int.from_bytes(digest, "little")).normal(size=vocabulary_size) * spread).astype(
-            np.float32
-        )
+    @functools.lru_cache(maxsize=4096)
+    def after(last: tuple[int, ...]) -> np.ndarray:
+        digest = hashlib.blake2b(repr((salt, last)).encode(), digest_size=8).digest()
+        z = np.random.default_rng(int.from_bytes(digest, "little")).normal(size=vocabulary_size) * spread
+        return z.astype(np.float32)
 
-    return logits
+    return lambda ids: after(tuple(ids[-window:])).copy()
 
 
 def mixed(a: Logits, b: Logits, weight: float) -> Logits:
@@ -100,13 +101,16 @@ class FakeDrafter:
         self.forwards += 1
         self.log.append((keep_len, tuple(new_ids)))
         n = len(self.ids)
-        rng = np.random.default_rng(n * 7919 + self.ids[-1])
-        attention = rng.dirichlet(np.ones(n), size=4).astype(np.float32) if wants.attention else None
-        layers = rng.dirichlet(np.ones(n), size=(self.n_layer, 4)).astype(np.float32)
+        attention = layers = hidden = None
+        if wants.attention or wants.attention_layers or wants.hidden:
+            rng = np.random.default_rng(n * 7919 + self.ids[-1])
+            attention = rng.dirichlet(np.ones(n), size=4).astype(np.float32) if wants.attention else None
+            layers = rng.dirichlet(np.ones(n), size=(self.n_layer, 4)).astype(np.float32)
+            hidden = rng.normal(size=5).astype(np.float32) if wants.hidden else None
         return Record(
             self._logits(self.ids).copy(),
             attention=attention,
-            hidden=rng.normal(size=5).astype(np.float32) if wants.hidden else None,
+            hidden=hidden,
             attention_layers=layers if wants.attention_layers else None,
         )
 
