@@ -99,5 +99,12 @@ def load_engine(source: ModelSource, settings: EngineSettings = EngineSettings()
 def _from_package(backend: str, source: ModelSource, settings: EngineSettings) -> Engine:
     for point in entry_points(group=ENTRY_POINT_GROUP, name=backend):
         factory: Factory = point.load()
-        return factory(source, settings)
+        engine = factory(source, settings)
+        # Found out now, and not in the middle of somebody's answer.
+        if lacking := [name for name in vars(Engine) if not (name.startswith("_") or hasattr(engine, name))]:
+            raise ModelError(
+                f"the engine {backend!r} lacks {', '.join(lacking)}, which this base station asks for: install a version of "
+                "its package that was made for this one (docs/add-an-engine.md)"
+            )
+        return engine
     raise ModelError(f"unknown engine {backend!r}: known are {', '.join(backends())}; install the package that has it")
