@@ -8,8 +8,9 @@ import contextlib
 import functools
 import threading
 from collections.abc import Iterator
-from unittest.mock import patch
 
+# What transformers asks of the library, and what one load always gets the same answer to.
+_ASKED = ("GGUFReader", "get_tensor_name_map")
 # The library's names are one process's: two loads at once would put each other's back.
 _ONE_AT_A_TIME = threading.RLock()
 
@@ -19,6 +20,12 @@ def gguf_read_once() -> Iterator[None]:
     """Let whatever reads a GGUF file meanwhile get what the first reading of it gave; nothing is kept after."""
     import gguf
 
-    reader, name_map = functools.cache(gguf.GGUFReader), functools.cache(gguf.get_tensor_name_map)
-    with _ONE_AT_A_TIME, patch.multiple(gguf, GGUFReader=reader, get_tensor_name_map=name_map):
-        yield
+    with _ONE_AT_A_TIME:
+        own = {name: getattr(gguf, name) for name in _ASKED}
+        try:
+            for name, function in own.items():
+                setattr(gguf, name, functools.cache(function))
+            yield
+        finally:
+            for name, function in own.items():
+                setattr(gguf, name, function)
