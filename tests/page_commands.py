@@ -1,7 +1,8 @@
 """Runs or parses the commands of one page, in order, in a process of its own: `python -m page_commands`, JSON in and out.
 
-In: {"page": path, "pair": "fake" or "bundled"}; the working directory is the test's. Out: one object a command, with what
-was done with it and, where it failed, why. A page that shows a package has it installed before its commands run.
+In: {"page": path, "pair": "fake" or "bundled", "roots": the file that ROOTS_VARIABLE names}; the working directory is the
+test's. Out: one object a command, with what was done with it and, where it failed, why. A page that shows a package has it
+installed before its commands run.
 """
 
 from __future__ import annotations
@@ -79,10 +80,10 @@ def run(command: Command, stations: Stations) -> str | None:
     return page_others.run(command, stations)
 
 
-def stand_ins(page: Path) -> None:
+def stand_ins(page: Path, roots: Path | None) -> None:
     """Write the files that pages speak of and a reader would bring: data, credentials, the page's own Python files."""
     write_named_modules(page, Path.cwd())
-    write_credentials(Path.cwd())
+    write_credentials(Path.cwd(), roots)
     shipped = ROOT / "evaluation" / "uihlm_evaluation" / "data" / "instructions.json"
     for name in PROMPTS:
         shutil.copy(shipped, name)
@@ -103,7 +104,7 @@ def main() -> None:
     (page,) = [page for page in PAGES if str(page.relative_to(ROOT)) == wanted["page"]]
     done = []
     with {"fake": fake_pair, "bundled": bundled_pair}[wanted["pair"]]() as engines, Stations(engines) as stations:
-        stand_ins(page)
+        stand_ins(page, Path(wanted["roots"]) if "roots" in wanted else None)
         for command in commands(page):
             reason = plan(command, wanted["pair"])
             began_s = time.perf_counter()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,15 +21,18 @@ TOKEN = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
 ROOTS_VARIABLE = "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"
 
 
-def write_credentials(folder: Path) -> None:
-    """Write the certificates, keys and tokens by the names that pages give them."""
+def write_credentials(folder: Path, roots: Path | None) -> None:
+    """Write the certificates, keys and tokens by the names that pages give them, and the authority that all believe to `roots`.
+
+    Told by whoever starts this process and not read from ROOTS_VARIABLE: that may name the machine's own file.
+    """
     for authority, stem, names in (("ca", "bs", ("localhost", "127.0.0.1")), ("devices-ca", "device", ("device-a",))):
         pem = Authority(folder, authority).issue(*names)
         pem.certificate.rename(folder / f"{stem}.pem")
         pem.key.rename(folder / f"{stem}.key")
-    if ROOTS_VARIABLE in os.environ:
+    if roots is not None:
         # The page's own authority is a well-known one here.
-        shutil.copy(folder / "ca.pem", os.environ[ROOTS_VARIABLE])
+        shutil.copy(folder / "ca.pem", roots)
     for name in ("token.txt", "tokens.txt"):
         (folder / name).write_text(f"{TOKEN}\n")
         (folder / name).chmod(0o600)

@@ -18,7 +18,7 @@ import pytest
 
 from page_commands import slow, unrun
 from page_parsing import check, flags, variables
-from page_stations import ROOTS_VARIABLE
+from page_stations import ROOTS_VARIABLE, write_credentials
 from pages import PAGES, ROOT, Command, commands, install_package, prose
 
 TESTS = ROOT / "tests"
@@ -36,14 +36,15 @@ def played(page: Path, folder: Path, pair: str) -> list[dict]:
     package.mkdir()
     here.mkdir()
     install_package(page, package)
+    roots = str(here / "roots.pem")
     paths = [str(package), str(TESTS), str(ROOT), os.environ.get("PYTHONPATH", "")]
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "HF_HUB_OFFLINE": "1",
-        ROOTS_VARIABLE: str(here / "roots.pem"),
+        ROOTS_VARIABLE: roots,
     }
-    asked = json.dumps({"page": str(page.relative_to(ROOT)), "pair": pair})
+    asked = json.dumps({"page": str(page.relative_to(ROOT)), "pair": pair, "roots": roots})
     result = subprocess.run(
         [sys.executable, "-m", "page_commands"],
         input=asked, capture_output=True, text=True, env=environment, cwd=here, check=False,
@@ -85,6 +86,16 @@ def test_nothing_is_parsed_only_but_what_is_stated_here():
     slow_pages = {str(page.relative_to(ROOT)) for page, command in every if slow(command)}
     assert slow_pages | {"README.md"} == set(SLOW_PAGES)
     assert len(every) > 130, "the pages have more commands than that"
+
+
+def test_authorities_that_the_machine_believes_are_left_alone(tmp_path, monkeypatch):
+    machine, roots = tmp_path / "machine.pem", tmp_path / "roots.pem"
+    machine.write_text("what was there")
+    monkeypatch.setenv(ROOTS_VARIABLE, str(machine))
+    for given in (None, roots):
+        write_credentials(tmp_path, given)
+        assert machine.read_text() == "what was there"
+    assert roots.read_text() == (tmp_path / "ca.pem").read_text()
 
 
 def test_environment_variables_in_the_text_are_read():
