@@ -51,7 +51,7 @@ class Sample:
 
 @pytest.fixture(scope="module")
 def tokens(thorough: bool) -> int:
-    return 10_000 if thorough else 2500
+    return 12_000 if thorough else 2500
 
 
 @pytest.fixture(scope="module", params=UPLINKS)

@@ -193,7 +193,8 @@ class Batcher:
             return batch
         places = {id(waiting): place for place, waiting in enumerate(self._waiting)}
         oldest = min(batch, key=lambda part: places[id(part.waiting)])
-        beside = self._engine.beside(oldest.waiting.session, [p.waiting.session for p in batch if p is not oldest])
+        others = [part.waiting.session for part in batch if part is not oldest]
+        beside = set(self._engine.beside(oldest.waiting.session, others))
         return [part for part in batch if part is oldest or part.waiting.session in beside]
 
     def _work(self) -> None:

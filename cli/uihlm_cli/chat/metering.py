@@ -6,18 +6,15 @@ Counters that fail cost a chat its joules and no answer: the lines say so from t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 from uihlm_cli.options.meters import OpenMeter
 from uihlm_device.turn import Turn
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_wireless.energy import JouleProfile
-from uihlm_wireless.joules.counters import Measured
+from uihlm_wireless.joules.counters import Asking, Measured
 from uihlm_wireless.joules.ends import EndJoules
 
 _ENDS = ("device", "basestation", "machine")
-
-T = TypeVar("T")
 
 
 class ChatMeter:
@@ -28,28 +25,18 @@ class ChatMeter:
         self._meter = meter
         self._profile = profile
         self._windows: list[Measured] = []
-        # Why the counters are asked no more.
-        self._failed: str | None = None
+        self._asking = Asking()
 
     def begin(self) -> Callable[[], None]:
         """Begin an answer; call what is returned once, at its end."""
-        end = None if self._meter is None else self._asked(self._meter.window.begin)
+        end = None if self._meter is None else self._asking.ask(self._meter.window.begin)
 
         def ended() -> None:
-            window = None if end is None else self._asked(end)
+            window = None if end is None else self._asking.ask(end)
             if window is not None:
                 self._windows.append(window)
 
         return ended
-
-    def _asked(self, count: Callable[[], T]) -> T | None:
-        """Ask the counters, unless they have failed before."""
-        if self._failed is None:
-            try:
-                return count()
-            except Exception as error:
-                self._failed = str(error) or type(error).__name__
-        return None
 
     def answer(self, turn: Turn) -> str | None:
         """Return in words what the last answer took; None where nothing measures."""
@@ -62,8 +49,10 @@ class ChatMeter:
     def _words(self, turn: Turn, windows: Sequence[Measured]) -> str | None:
         modelled = self._profile.energy_j(turn.airtime_s, turn.draft_s, turn.forward_s)
         ends = EndJoules()
-        if self._failed is not None:
-            return f"joules not measured: the energy counters cannot be read any more ({self._failed})"
+        failure = self._asking.failure
+        if failure is not None:
+            why = str(failure) or type(failure).__name__
+            return f"joules not measured: the energy counters cannot be read any more ({why})"
         if self._meter is not None:
             try:
                 read = self._meter.read(windows)

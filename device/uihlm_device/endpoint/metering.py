@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from uihlm_device.turn import Turn
-from uihlm_wireless.joules.counters import Measured, WindowMeter
+from uihlm_wireless.joules.counters import Asking, Measured, WindowMeter
 from uihlm_wireless.joules.ends import EndJoules
 from uihlm_wireless.joules.wall_meter import UncoveredError
 
@@ -79,14 +79,13 @@ class AnswerMeter:
         self._window = window
         self._read = read
         self._wall_basestation = wall_basestation
-        self._broken = False
+        self._asking = Asking()
         self._said: set[str] = set()
 
     @contextlib.contextmanager
     def over(self) -> Iterator[AnswerWindow]:
         """Measure what is written inside; the window is closed behind it, whatever happened there."""
-        meter = None if self._broken else self._window
-        window = AnswerWindow(self, None if meter is None else self.counted(meter.begin))
+        window = AnswerWindow(self, None if self._window is None else self.counted(self._window.begin))
         try:
             yield window
         finally:
@@ -94,17 +93,15 @@ class AnswerMeter:
 
     def counted(self, count: Callable[[], T]) -> T | None:
         """Ask the counters; where they fail, say so and measure no more."""
-        try:
-            return count()
-        except Exception as error:
-            self._broken = True
-            self._say(_NO_COUNTERS, error)
-            return None
+        counted = self._asking.ask(count)
+        if self._asking.failure is not None:
+            self._say(_NO_COUNTERS, self._asking.failure)
+        return counted
 
     def joules(self, measured: Measured | None, turn: Turn) -> AnswerJoules:
         """Return the joules of an answer from its window, None where it had none, and its sums."""
         if measured is None:
-            note = _NO_COUNTERS if self._broken else None
+            note = None if self._asking.failure is None else _NO_COUNTERS
             return AnswerJoules(self._with_told(EndJoules(), turn), note)
         note = None
         if self._read is not None:

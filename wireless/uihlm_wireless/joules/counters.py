@@ -10,7 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
 
 
 class EnergyCounters(Protocol):
@@ -45,6 +47,26 @@ class Measured:
     def duration_s(self) -> float:
         """How long it was."""
         return self.ended_unix_s - self.started_unix_s
+
+
+class Asking:
+    """Asks counters until they fail, and never again: what they count is not worth an answer.
+
+    Attributes:
+        failure: what they failed with; None while they answer.
+    """
+
+    def __init__(self) -> None:
+        self.failure: Exception | None = None
+
+    def ask(self, count: Callable[[], T]) -> T | None:
+        """Return what `count` returns; None where the counters fail now or failed before."""
+        if self.failure is None:
+            try:
+                return count()
+            except Exception as error:
+                self.failure = error
+        return None
 
 
 class WindowMeter:
