@@ -2,7 +2,7 @@
 
 A GGUF of TinyLlama-1.1B's shape with random 4-bit weights (benchmarks/random_gguf.py; 0.7 GB, written to a temporary folder and
 deleted) in llama.cpp: tokens a second of a bare loop, and of a token of policy `ui` the share that goes into reading an
-attention row (an unfused forward with a callback, less a fused one) and into u. What is timed takes turns.
+attention row (a forward with the callback and the row, less one without) and into u. What is timed takes turns.
 
 --tiny tries the script itself: its figures mean nothing.
 

@@ -13,7 +13,7 @@ from uihlm_device.drafters.attention_tap import AttentionTap
 from uihlm_device.drafters.llama_branches import LlamaBranches
 from uihlm_device.record import Float32Array, Record, Wants
 from uihlm_models.errors import ModelError
-from uihlm_models.llama.kv_type import KvType, readable_kv_type, steady_kv_type
+from uihlm_models.llama.kv_type import KvType, steady_kv_type
 from uihlm_models.llama.pool import LlamaPool
 from uihlm_models.llama.runtime import LlamaRuntime, RuntimeSettings
 from uihlm_models.llama.tokenizer import LlamaTokenizer
@@ -61,29 +61,26 @@ class LlamaDrafter:
 
         Args:
             path: a GGUF file.
-            attention_layer: the layer whose attention can be asked for, from 0; None runs fused attention, full speed.
+            attention_layer: the layer whose attention can be asked for, from 0; None saves the callback.
             attention_matrix: keep every row's attention averaged over heads, so that the matrix can be asked for.
             hidden: hidden states can be asked for.
             max_context: positions of the cache, at most what the model was trained for; 0 takes just that.
             n_threads: CPU threads; 0 takes the cores this process may use.
             gpu_layers: blocks put on a GPU if there is one; -1 puts all.
-            kv_type: how the key-value cache is stored; None is `steady_kv_type` with fused attention, where a
-                token's floats then do not depend on what it was batched with, and `readable_kv_type` without.
+            kv_type: how the key-value cache is stored; None is `steady_kv_type`, where a token's floats do not depend on
+                what it was batched with.
         """
         if attention_matrix and attention_layer is None:
             raise ModelError("an attention matrix needs an attention_layer")
         self._tap = None if attention_layer is None else AttentionTap(attention_layer)
         # Read only where there is a tap.
         self._layer = attention_layer or 0
-        if kv_type is None:
-            kv_type = steady_kv_type() if self._tap is None else readable_kv_type()
         settings = RuntimeSettings(
             n_ctx=max_context,
             n_threads=n_threads,
             gpu_layers=gpu_layers,
-            flash_attention=self._tap is None,
             embeddings=hidden,
-            kv_type=kv_type,
+            kv_type=kv_type or steady_kv_type(),
             cb_eval=None if self._tap is None else self._tap.callback,
         )
         self._settings = settings

@@ -1,7 +1,7 @@
 """From weights to drafters: which library runs them, and one drafter for each kind of need.
 
-A drafter whose attention can be read runs without fused attention and with a callback; one that is never asked should not
-pay for that. So a device loads up to two, over the same weights file (memory-mapped once).
+A drafter whose attention can be read is asked a callback about every tensor of every forward; one that is never read should
+not pay for that. So a device loads up to two, over the same weights file (memory-mapped once).
 """
 
 from __future__ import annotations

@@ -15,11 +15,14 @@ matrix  the literal Eq. (7): θ_imp from the draft token's row, the count over e
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from uihlm_device.record import Float32Array, Wants
+
+_TINY = np.finfo(np.float32).tiny
 
 
 class Readout(enum.Enum):
@@ -58,8 +61,7 @@ def preceding(attention: Float32Array) -> Float32Array:
 
 def _normalised(rows: Float32Array) -> Float32Array:
     """Return rows that sum to 1; one without any weight (a softmax can underflow) stays zero."""
-    mass = rows.sum(axis=-1, keepdims=True, dtype=np.float32)
-    mass[mass == 0.0] = 1.0
+    mass: Float32Array = np.maximum(np.add.reduce(rows, axis=-1, keepdims=True), _TINY)
     normalised: Float32Array = rows / mass
     return normalised
 
@@ -76,25 +78,32 @@ def importance(
         matrix: the head-averaged rows of all positions, `[n, n]`; needed by the `matrix` reading.
     """
     rows = preceding(attention)
-    mean = rows.mean(axis=0)
+    # A forward has thrown NumPy out of the caches: calls count here, not numbers, so there are few, and none that calls others.
+    mean: Float32Array = np.add.reduce(rows, axis=0) / np.float32(len(rows))
     match readout:
         case Readout.HEADS:
             row = weights = rows
         case Readout.MEAN:
             row = weights = mean
         case Readout.MAX:
-            row = weights = rows.max(axis=0)
+            row = weights = np.maximum.reduce(rows, axis=0)
         case Readout.MATRIX:
             assert matrix is not None, "the matrix reading needs the drafter's attention matrix"
             row = mean
             weights = _all_rows(matrix)
-    threshold = float(row.max()) - gamma * float(row.std())
-    positive = mean[mean > 0]
+    flat = row.reshape(-1)
+    threshold = float(np.maximum.reduce(flat)) - gamma * _std(flat)
     return Importance(
         count=int(np.count_nonzero(weights > threshold)),
-        entropy_nat=float(-(positive * np.log(positive)).sum()),
-        max_weight=float(mean.max()),
+        # 0·log 0 is 0, and so is 0·log of the smallest float.
+        entropy_nat=-float(mean.dot(np.log(mean + _TINY))),
+        max_weight=float(np.maximum.reduce(mean)),
     )
+
+
+def _std(values: Float32Array) -> float:
+    centred = values - np.add.reduce(values) / np.float32(values.size)
+    return math.sqrt(float(centred.dot(centred)) / values.size)
 
 
 def _all_rows(matrix: Float32Array) -> Float32Array:

@@ -1,10 +1,8 @@
 """Making a trace: prompts answered under `hlm` through the real base station, every layer's attention read on the way.
 
 The loop runs each draft through the drafter and looks at its attention row before it decides, as under `ui`; so one pass
-gives all, at the very positions and batch shapes of such a run. (A second pass over the finished text would see
-committed tokens in place of rejected drafts, and in one batch: with 4-bit weights another batch shape moves a
-probability by up to 0.09.) Against `u` and `hlm`, whose drafter runs fused attention, that noise remains; a law over
-thousands of tokens does not mind.
+gives all, at the very positions of such a run, with the floats that every policy's drafter computes. (A second pass over
+the finished text would see committed tokens in place of rejected drafts.)
 
     parts/000012.npz   a prompt's rows, written when its answer is whole
     trace.json         the settings and a hash of the prompts, which --resume compares

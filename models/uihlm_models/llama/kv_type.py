@@ -15,7 +15,6 @@ from uihlm_models.llama.binding import library
 
 # Numbers of ggml's type enum, which is written into files and so never renumbered; the binding lacks bfloat16's.
 _F16, _BF16 = 1, 30
-_BF16_PRODUCTS = ("AVX512_BF16", "AMX_BF16")
 
 
 class KvType(enum.Enum):
@@ -40,16 +39,3 @@ def steady_kv_type() -> KvType:
         ModelError: if llama-cpp-python is not installed.
     """
     return KvType.BF16 if library().llama_supports_gpu_offload() else KvType.BF16_F16
-
-
-def readable_kv_type() -> KvType:
-    """Return the fastest type for attention that is not fused, whose weights can be read; there none is steady.
-
-    A CPU with instructions for products in BF16 saves 0.7 to 1.2 ms of a drafter's forward of 13; others convert.
-
-    Raises:
-        ModelError: if llama-cpp-python is not installed.
-    """
-    # What the library was built with counts, not what the processor could do.
-    offers = library().llama_print_system_info().decode()
-    return KvType.BF16 if any(f"{name} = 1" in offers for name in _BF16_PRODUCTS) else KvType.F16

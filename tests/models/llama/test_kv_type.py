@@ -1,13 +1,9 @@
 """A position's floats must not depend on what it was computed with: the type of the cache that gives this."""
 
-from types import SimpleNamespace
-
 import numpy as np
-import pytest
 
 from uihlm_models import bundled
-from uihlm_models.llama import kv_type
-from uihlm_models.llama.kv_type import KvType, readable_kv_type, steady_kv_type
+from uihlm_models.llama.kv_type import KvType, steady_kv_type
 from uihlm_models.llama.runtime import LlamaRuntime, RuntimeSettings
 
 _IDS = [int(i) for i in np.random.default_rng(0).integers(5, 40000, 120)]
@@ -33,16 +29,3 @@ def test_floats_do_not_depend_on_the_batching() -> None:
     # With KvType.F16 they move by half a logit here.
     for other in found[1:]:
         np.testing.assert_array_equal(other, found[0])
-
-
-@pytest.mark.parametrize(
-    ("built_with", "expected"),
-    [
-        (b"CPU : AVX2 = 1 | F16C = 1 | FMA = 1 | ", KvType.F16),
-        (b"CPU : AVX512 = 1 | AVX512_BF16 = 0 | ", KvType.F16),
-        (b"CPU : AVX512 = 1 | AVX512_BF16 = 1 | LLAMAFILE = 1 | ", KvType.BF16),
-    ],
-)
-def test_attention_that_is_read_takes_bf16_where_the_library_multiplies_it(built_with, expected, monkeypatch) -> None:
-    monkeypatch.setattr(kv_type, "library", lambda: SimpleNamespace(llama_print_system_info=lambda: built_with))
-    assert readable_kv_type() is expected
