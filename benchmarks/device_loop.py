@@ -75,7 +75,7 @@ class Floor:
     def __init__(self, threads: int) -> None:
         lib = self._lib = library()
         self._runtime = LlamaRuntime(
-            resolve("bundled", Role.DRAFTER).path, RuntimeSettings(n_ctx=2048, n_threads=threads, flash_attention=True)
+            resolve("bundled", Role.DRAFTER).path, RuntimeSettings(n_ctx=2048, n_threads=threads)
         )
         self._sampler = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
         lib.llama_sampler_chain_add(self._sampler, lib.llama_sampler_init_temp(TEMPERATURE))

@@ -9,7 +9,6 @@ that are new are read; and Python that a forward has just thrown out of the proc
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
@@ -19,15 +18,13 @@ from uihlm_device.drafters.graph_tensors import GraphTensors
 from uihlm_device.record import Float32Array
 from uihlm_models.errors import ModelError
 
+# By a number's bytes; little-endian, as GGUF files are.
 _MINUS_INFINITY = {2: b"\x00\xfc", 4: b"\x00\x00\x80\xff"}
 
 
 def _places(floats: Float32Array, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     """Return where numbers of a type are put to make these floats: BF16, as bits, is the upper half of each."""
-    if dtype != np.uint16:
-        return floats
-    upper = 1 if sys.byteorder == "little" else 0
-    return floats.view(np.uint16)[..., upper::2]
+    return floats.view(np.uint16)[..., 1::2] if dtype == np.uint16 else floats
 
 
 class FusedAttention:
@@ -63,7 +60,7 @@ class FusedAttention:
             )
         first = 0 if every_row else tokens - 1
         mask = self._tensors.rows(node.mask, first, tokens)[0]
-        self._check_cells(mask[-1].tobytes(), mask.itemsize, length)
+        unseen = self._unseen(mask[-1].tobytes(), mask.itemsize, length)
         self._keep(node.keys, length)
         q = self._tensors.rows(node.queries, first, tokens)
         heads, rows, width = q.shape
@@ -74,19 +71,24 @@ class FusedAttention:
             scores = node.softcap * np.tanh(scores * np.float32(node.scale / node.softcap))
         else:
             scores *= node.scale
-        if rows > 1:
+        if rows > 1 or unseen:
             scores += mask[:, :length]
         scores -= np.maximum.reduce(scores, axis=-1, keepdims=True)
         np.exp(scores, out=scores)
         scores /= np.add.reduce(scores, axis=-1, keepdims=True)
         return scores
 
-    def _check_cells(self, newest: bytes, itemsize: int, length: int) -> None:
-        """Refuse unless the newest token sees all positions and no other cell: the index of a cell is its position then."""
-        seen = length * itemsize
-        unseen = len(newest) // itemsize - length
-        if newest != bytes(seen) + unseen * _MINUS_INFINITY[itemsize]:
-            raise ModelError("its weights cannot be read by position (a sliding window, or weights by distance)")
+    def _unseen(self, newest: bytes, itemsize: int, length: int) -> int:
+        """Return how many of the first positions the newest token does not see, outside its window.
+
+        It must see all later ones and no other cell: the index of a cell is its position then.
+        """
+        nothing = _MINUS_INFINITY[itemsize]
+        seen = newest.find(bytes(itemsize)) // itemsize
+        cells = len(newest) // itemsize
+        if newest != seen * nothing + bytes(max(0, length - seen) * itemsize) + (cells - length) * nothing:
+            raise ModelError("its weights cannot be read by position (cells in another order, or weights by distance)")
+        return seen
 
     def _keep(self, address: int, length: int) -> None:
         """Hold the keys of all positions as floats, `[key head, position, width]`."""

@@ -1,6 +1,7 @@
 """Tensors of llama.cpp's graphs by address: their names, the inputs of fused attention, and their numbers, wherever they lie.
 
-ggml's tensor is read field by field; that this build lays it out as is assumed here is checked against its own functions.
+ggml's tensor is read field by field; that this build lays it out as is assumed here is checked by where it keeps names, and for
+each shape by its own count of bytes.
 """
 
 from __future__ import annotations
@@ -19,10 +20,13 @@ from uihlm_models.llama.binding import ggml_function
 _DTYPES: dict[int, type[np.generic]] = {0: np.float32, 1: np.float16, 30: np.uint16}
 _FUSED = b"FLASH_ATTN_EXT"
 
-# type, buffer, ne[4], nb[4] │ op │ op_params[16]: scale, max_bias, softcap │ flags │ src[10]: Q, K, V, M, sinks │ …
+# type, buffer, ne[4], nb[4] │ op │ op_params[16]: scale, –, softcap │ flags │ src[10]: Q, K, V, M, sinks │ …
 _SHAPE = struct.Struct("=i12x4q4Q")
-_NODE = struct.Struct("=80xi3f56x5Q")
+_NODE = struct.Struct("=80xif4xf56x5Q")
 _SOURCES, _NAME = 152, 256
+_OTHER_LAYOUT = "this build of llama.cpp lays tensors out in another way: use llama-cpp-python 0.3.36"
+# Shapes change with the number of tokens and with the padded number of cells; each reader holds a buffer of one row.
+_MOST_READERS = 64
 
 
 class FusedNode(NamedTuple):
@@ -30,7 +34,6 @@ class FusedNode(NamedTuple):
 
     op: int
     scale: float
-    max_bias: float
     softcap: float
     queries: int
     keys: int
@@ -45,6 +48,7 @@ class GraphTensors:
     def __init__(self) -> None:
         self._get_name = ggml_function("ggml_get_name", ctypes.c_void_p, [ctypes.c_void_p])
         self._get_op = ggml_function("ggml_op_desc", ctypes.c_char_p, [ctypes.c_void_p])
+        self._get_bytes = ggml_function("ggml_nbytes", ctypes.c_size_t, [ctypes.c_void_p])
         self._copy = ggml_function(
             "ggml_backend_tensor_get", None, [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t]
         )
@@ -61,13 +65,13 @@ class GraphTensors:
         Raises:
             ModelError: if that is no fused attention, or tensors are not laid out as is assumed here.
         """
+        if self._fused_op is None and self._get_name(output) != output + _NAME:
+            raise ModelError(_OTHER_LAYOUT)
         source = ctypes.c_void_p.from_address(output + _SOURCES).value
         if source is None:
             raise ModelError("its attention is not fused")
         node = FusedNode._make(_NODE.unpack(ctypes.string_at(source, _NODE.size)))
         if node.op != self._fused_op:
-            if self._get_name(output) != output + _NAME:
-                raise ModelError("this build of llama.cpp lays tensors out in another way: use llama-cpp-python 0.3.36")
             if self._get_op(source) != _FUSED:
                 raise ModelError("its attention is not fused")
             self._fused_op = node.op
@@ -76,7 +80,7 @@ class GraphTensors:
     def rows(self, address: int, start: int, stop: int) -> npt.NDArray[Any]:
         """Return rows `start` … `stop` − 1 of the second dimension of a tensor, `[third, row, first]`, BF16 as its bits.
 
-        One row is a view, valid until it is asked for again.
+        One row is a view, valid until a row of any tensor of that shape is read.
 
         Raises:
             ModelError: if its numbers are of another type, it has fewer rows, or holds more than one stream.
@@ -84,14 +88,16 @@ class GraphTensors:
         shape = ctypes.string_at(address, _SHAPE.size)
         reader = self._readers.get(shape)
         if reader is None:
-            reader = self._readers[shape] = _Reader(shape)
+            if len(self._readers) >= _MOST_READERS:
+                self._readers.clear()
+            reader = self._readers[shape] = _Reader(shape, self._get_bytes(address))
         return reader.rows(self._copy, address, start, stop)
 
 
 class _Reader:
     """Copies out of tensors of one type and shape."""
 
-    def __init__(self, shape: bytes) -> None:
+    def __init__(self, shape: bytes, size: int) -> None:
         kind, *dimensions = _SHAPE.unpack(shape)
         self._width, self._rows, self._planes, streams = dimensions[:4]
         dtype = _DTYPES.get(kind)
@@ -99,13 +105,19 @@ class _Reader:
             raise ModelError(f"unexpected tensor: type {kind}, shape {dimensions[:4]}")
         self._dtype = np.dtype(dtype)
         self._strides = (dimensions[6], dimensions[5], dimensions[4])
+        if self._extent(self._rows) != size:
+            raise ModelError(_OTHER_LAYOUT)
         self._row, self._row_address, self._row_bytes = self._buffer(1)
 
-    def _buffer(self, rows: int) -> tuple[npt.NDArray[Any], int, int]:
+    def _extent(self, rows: int) -> int:
+        """Return the bytes from the first number of some rows to the end of their last."""
         shape = (self._planes, rows, self._width)
-        size = sum((n - 1) * stride for n, stride in zip(shape, self._strides, strict=True)) + self._dtype.itemsize
-        buffer = np.empty(size, np.uint8)
-        return np.ndarray(shape, self._dtype, buffer, 0, self._strides), buffer.ctypes.data, size
+        return sum((n - 1) * stride for n, stride in zip(shape, self._strides, strict=True)) + self._dtype.itemsize
+
+    def _buffer(self, rows: int) -> tuple[npt.NDArray[Any], int, int]:
+        buffer = np.empty(self._extent(rows), np.uint8)
+        shape = (self._planes, rows, self._width)
+        return np.ndarray(shape, self._dtype, buffer, 0, self._strides), buffer.ctypes.data, buffer.size
 
     def rows(self, copy: Any, address: int, start: int, stop: int) -> npt.NDArray[Any]:
         if stop > self._rows:

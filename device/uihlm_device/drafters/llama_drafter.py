@@ -101,6 +101,7 @@ class LlamaDrafter:
         self._length = 0
         if attention_layer is not None:
             self._check_layer(attention_layer)
+            self._try_attention()
 
     def watch(self, layer: int) -> None:
         """Read another layer's attention from the next forward on; rows of a matrix kept so far are dropped.
@@ -115,6 +116,15 @@ class LlamaDrafter:
         self._tap.watch((layer,))
         if self._matrix is not None:
             self._truncate(0)
+
+    def _try_attention(self) -> None:
+        """Read one row now, so that a model whose attention cannot be read says so before an answer has begun."""
+        try:
+            self.forward(0, [0], Wants(attention=True))
+        except ModelError:
+            self.close()
+            raise
+        self._truncate(0)
 
     def _check_layer(self, layer: int) -> None:
         if not 0 <= layer < self.n_layer:
@@ -221,6 +231,7 @@ class LlamaDrafter:
             if not self._tap.captured:
                 logger.debug("the graph changed unseen at position %d: running %d tokens again", self._length, len(ids))
                 self._tap.forget()
+                self._tap.begin(len(ids), stop, capture, every_row)
                 self._runtime.truncate(0, self._length)
                 self._decode(ids, is_last)
             if not self._tap.captured:

@@ -38,7 +38,6 @@ class RuntimeSettings:
             sequence is one graph.
         n_threads: CPU threads; 0 takes the cores this process may use, 16 at most.
         gpu_layers: blocks put on a GPU, if the library was built for one; -1 puts all.
-        flash_attention: fused attention; off materialises the attention weights, which a callback can then read.
         kv_type: how the key-value cache is stored.
         unified: one pool of `n_ctx` cells for all sequences, which may then share cells; off gives each its own stream.
         embeddings: whether hidden states can be asked for.
@@ -50,7 +49,6 @@ class RuntimeSettings:
     n_batch: int = 512
     n_threads: int = 0
     gpu_layers: int = -1
-    flash_attention: bool = True
     kv_type: KvType = KvType.F16
     unified: bool = False
     embeddings: bool = False
@@ -259,9 +257,7 @@ def new_context(lib: Any, model: Any, path: Path, settings: RuntimeSettings) -> 
     params.n_seq_max = settings.n_seq_max
     params.n_batch = params.n_ubatch = settings.n_batch
     params.n_threads = params.n_threads_batch = settings.n_threads or default_threads()
-    params.flash_attn_type = (
-        lib.LLAMA_FLASH_ATTN_TYPE_AUTO if settings.flash_attention else lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
-    )
+    params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_AUTO
     params.pooling_type = lib.LLAMA_POOLING_TYPE_NONE
     params.kv_unified = settings.unified
     params.type_k, params.type_v = settings.kv_type.ggml_types

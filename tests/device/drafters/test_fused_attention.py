@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from uihlm_device.drafters import graph_tensors
+from uihlm_device.drafters.attention_tap import AttentionTap
 from uihlm_device.drafters.fused_attention import FusedAttention
 from uihlm_device.drafters.graph_tensors import FusedNode, GraphTensors
 from uihlm_device.drafters.llama_drafter import LlamaDrafter
@@ -28,7 +29,7 @@ class Graph:
 
     def __init__(self, tokens, length, keys_as=np.float32, scale=0.3, softcap=0.0, sinks=0, mask=MASK):
         generator = np.random.default_rng(length)
-        self.node = FusedNode(0, scale, 0.0, softcap, QUERIES, KEYS, 3, mask, sinks)
+        self.node = FusedNode(0, scale, softcap, QUERIES, KEYS, 3, mask, sinks)
         keys = generator.normal(size=(GROUPS, CELLS, WIDTH)).astype(np.float32)
         if keys_as is np.uint16:
             bits = half_bits(keys)
@@ -94,10 +95,6 @@ def test_more_positions_than_there_was_room_for(monkeypatch):
     assert (KEYS, 200, 600) in graph.read
 
 
-def window(graph):
-    graph.mask[0, -1, 0] = -np.inf
-
-
 def distances(graph):
     graph.mask[0, -1, :9] = -np.arange(9)[::-1]
 
@@ -106,13 +103,31 @@ def holes(graph):
     graph.mask[0, -1, [3, 12]] = graph.mask[0, -1, [12, 3]]
 
 
-@pytest.mark.parametrize("spoil", [window, distances, holes])
+def nothing(graph):
+    graph.mask[0, -1] = -np.inf
+
+
+def itself(graph):
+    graph.mask[0, -1, 8] = -np.inf
+
+
+@pytest.mark.parametrize("spoil", [distances, holes, nothing, itself])
 def test_cells_that_are_not_positions_are_refused(spoil):
     graph = Graph(2, 9)
     spoil(graph)
     for every_row in (False, True):
         with pytest.raises(ModelError, match="by position"):
             FusedAttention(graph).weights(0, 2, 9, every_row)
+
+
+def test_what_lies_outside_a_window_weighs_nothing():
+    graph = Graph(3, 9)
+    for row, token in enumerate(range(6, 9)):
+        graph.mask[0, row, : token - 3] = -np.inf
+    for every_row in (False, True):
+        weights = FusedAttention(graph).weights(0, 3, 9, every_row)
+        np.testing.assert_allclose(weights, graph.expected(9)[:, 0 if every_row else 2 :], atol=1e-6)
+        assert np.all(weights[:, -1, :5] == 0.0) and np.all(weights[:, -1, 5:] > 0.0)
 
 
 @pytest.mark.parametrize("without", [{"sinks": 5}, {"mask": 0}])
@@ -178,9 +193,32 @@ def test_what_is_no_fused_attention_is_refused(tensors):
     ctypes.c_void_p.from_buffer(output.block, 152).value = source.address
     with pytest.raises(ModelError, match="not fused"):
         tensors.fused(output.address)
+
+
+def test_another_layout_is_noticed_before_it_is_believed(tensors):
+    output = Memory(np.zeros((1, 1, 1), np.float32))
+    ctypes.c_void_p.from_buffer(output.block, 152).value = 8  # no address of anything
     tensors._get_name = lambda address: address + 240
     with pytest.raises(ModelError, match="another way"):
         tensors.fused(output.address)
+    tensors._get_bytes = lambda address: 7
+    with pytest.raises(ModelError, match="another way"):
+        tensors.rows(put(tensors, np.zeros((1, 2, 3), np.float32)), 0, 1)
+
+
+def test_readers_do_not_pile_up(tensors):
+    for rows in range(1, 200):
+        assert tensors.rows(put(tensors, np.zeros((1, rows, 3), np.float32)), 0, rows).shape == (1, rows, 3)
+    assert len(tensors._readers) <= 64
+
+
+def test_positions_that_run_again_are_read_again():
+    tap = AttentionTap(3)
+    tap._attention[3].kept = 40
+    tap.begin(2, 33, capture=False, every_row=False)
+    assert tap._attention[3].kept == 31
+    tap.begin(1, 34, capture=True, every_row=False)
+    assert tap._attention[3].kept == 31
 
 
 @pytest.mark.slow
@@ -192,7 +230,10 @@ def test_weights_times_values_are_what_the_library_puts_out(monkeypatch):
     def weights(self, output, tokens, length, every_row):
         own = honest(self, output, tokens, length, every_row)
         tensors = self._tensors
-        values = tensors.rows(tensors.fused(output).values, 0, length).astype(np.float64)
+        values = tensors.rows(tensors.fused(output).values, 0, length)
+        if values.dtype == np.uint16:
+            values = (values.astype(np.uint32) << 16).view(np.float32)
+        values = values.astype(np.float64)
         values = values.repeat(len(own) // len(values), axis=0)
         source = ctypes.c_void_p.from_address(output + 152).value
         # [token, head, width]
@@ -202,6 +243,7 @@ def test_weights_times_values_are_what_the_library_puts_out(monkeypatch):
 
     monkeypatch.setattr(FusedAttention, "weights", weights)
     drafter = LlamaDrafter(bundled.slm_path(), attention_layer=22, max_context=512, n_threads=1)
+    found.clear()  # of the row that was tried at the load
     ids = [int(i) for i in np.random.default_rng(0).integers(1000, 40000, 300)]
     wants = Wants(attention=True, attention_layers=True)
     drafter.forward(0, ids, wants)

@@ -78,6 +78,17 @@ def test_many_unlikely_tokens_still_count():
         assert expected(z, 0) > 0.4
 
 
+@pytest.mark.parametrize(("tokens", "gap"), [(32_000, -7.505), (151_000, -9.01), (262_143, -12.3)])
+@pytest.mark.parametrize("spread", [0.0, 0.001, 0.3])
+def test_a_crowd_of_equals_far_below_counts_exactly(tokens, gap, spread):
+    """Padding rows of a vocabulary share one logit, wherever in its bin that lies."""
+    z = np.full(tokens + 1, gap, np.float32) + np.float32(spread) * np.random.default_rng(0).normal(size=tokens + 1)
+    z = z.astype(np.float32)
+    z[0] = 0.0
+    found = draft_probabilities(z, 0, MIDPOINTS)
+    assert found == pytest.approx([tempered(z, 0, theta) for theta in MIDPOINTS], abs=2e-5)
+
+
 def test_the_midpoints_are_those_of_the_paper():
     assert pytest.approx([0.05 + 0.1 * i for i in range(20)]) == MIDPOINTS
     assert SAMPLES == 20
