@@ -186,12 +186,34 @@ def test_nothing_follows_a_stop_token(address: object) -> None:
     stopped = 0
     with bench(address, "coupled") as device:
         for index in range(40):
-            conversation = Conversation(session_key(1, index))
-            conversation.extend(list(PROMPT))
-            records = list(device.decoder("hlm", 48, draft_length=4, in_flight=2).answer(conversation))
-            assert all(not record.stop for record in records[:-1])
-            stopped += records[-1].stop
-            conversation.extend([9])
-            list(device.decoder("hlm", 5, draft_length=4, in_flight=2).answer(conversation))
-            conversation.end_session()
+            stopped += sum(record.stop for record in two_turns(device, index, 48, draft_length=4, in_flight=2)[1])
     assert stopped > 5
+
+
+@pytest.mark.parametrize(("length", "window", "limit"), [(2, 3, 7), (2, 3, 12), (3, 4, 12)])
+def test_a_guess_that_would_end_the_answer_is_followed_by_nothing(length: int, window: int, limit: int) -> None:
+    """Close models with many ends: the bonus guessed is now and then one of them, with room for one more draft."""
+    stops = list(range(3, 9))
+    y = mixed(X, contextual(V, 2), 0.1)
+    with (
+        serving(FakeEngine(y, V, stops)) as address,
+        Bench(address, FakeDrafter(X, V, stops), "coupled", Sampling(), LINK, timing=TIMING) as device,
+    ):
+        for index in range(60):
+            waiting, _ = two_turns(device, index, limit)
+            flying, _ = two_turns(device, index, limit, draft_length=length, in_flight=window)
+            assert flying == waiting
+
+
+def two_turns(device: Bench, index: int, limit: int, **decode: int) -> tuple[list[int], list]:
+    """Return the ids of a conversation of two turns, and the records of its answers."""
+    conversation, written = Conversation(session_key(1, index)), []
+    conversation.extend(list(PROMPT))
+    for turn in range(2):
+        records = list(device.decoder("hlm", limit, **decode).answer(conversation))
+        assert all(not record.stop for record in records[:-1])
+        assert conversation.told <= len(conversation.ids)
+        written += records
+        conversation.extend([9, turn])
+    conversation.end_session()
+    return conversation.ids, written

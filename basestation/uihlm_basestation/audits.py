@@ -14,6 +14,9 @@ from uihlm_proto.audit import decode, reject_probability
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_proto.v1 import verification_pb2 as pb
 
+# Rows of logits that one forward makes for an audit, or for scores: 64 rows of V = 49,152 floats are 12.6 MB.
+AUDIT_ROWS = 64
+
 
 def check_kind(request: pb.Upload) -> None:
     """Raise InvalidRequestError unless the upload is one of the three kinds: drafts, `generate`, or an audit alone."""

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 import grpc
 import numpy as np
 
+from uihlm_basestation.audits import AUDIT_ROWS
 from uihlm_basestation.batcher import Batcher
 from uihlm_basestation.departures import Departures
 from uihlm_basestation.draining import Draining
@@ -43,9 +44,6 @@ STATUS: dict[type[UihlmError], grpc.StatusCode] = {
     UnavailableError: grpc.StatusCode.UNAVAILABLE,
     AccessError: grpc.StatusCode.UNAUTHENTICATED,
 }
-
-# Rows of logits that one forward of `Score` returns: 128 rows of V = 49,152 floats are 25 MB.
-_SCORE_ROWS = 128
 
 
 def trailing(error: UihlmError) -> tuple[tuple[str, str], ...]:
@@ -156,7 +154,7 @@ class VerificationServicer(pb_grpc.VerificationServiceServicer):
         # The row after position i scores ids[i + 1]; the last id need not be run.
         first, end = len(context_ids) - 1, len(ids) - 1
         while done < end:
-            stop = min(first, end) if done < first else min(done + _SCORE_ROWS, end)
+            stop = min(first, end) if done < first else min(done + AUDIT_ROWS, end)
             rows = 0 if done < first else stop - done
             forwarded = await self._batcher.forward(Work(number, done, ids[done:stop], rows))
             for offset in range(rows):

@@ -14,8 +14,9 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
-from uihlm_basestation.audits import check_kind, skipped_risk
+from uihlm_basestation.audits import AUDIT_ROWS, check_kind, skipped_risk
 from uihlm_basestation.batcher import Batcher
 from uihlm_basestation.engines.engine import Engine
 from uihlm_basestation.engines.trees import ROOT, check_siblings, depths
@@ -125,7 +126,8 @@ class Session:
         drafts = [self._codec.decode(draft.payload) for draft in request.drafts]
         await prefix.settle(more=bool(unsent) or len(drafts) > 1)
         ids = [*prefix.ids, *unsent]
-        audited = len(request.audit)
+        risk, before = await self._audit_ahead(request, ids)
+        audited = len(request.audit) - len(risk)
         first = len(ids) - audited
         # Row i is of position first + i: audited tokens, then drafts. The last one itself is run only for a bonus after it.
         rows = audited + len(drafts) + earns_bonus(drafts, self._engine.stop_ids)
@@ -136,10 +138,11 @@ class Session:
             wanted = rows if logits is None else rows - 1
             forwarded = await prefix.forward(run, wanted, self._codec.judge, len(ids))
             logits = forwarded.rows if logits is None else np.concatenate([logits, forwarded.rows])
+        if before is not None:
+            forwarded = before if forwarded is None else before.plus(forwarded)
         assert logits is not None, "with nothing to run, the last row is at hand"
         all_rows = logits
-        asked = request.skipped_ids[:audited]
-        risk = skipped_risk(request.audit, asked, map(self._sampling.distribution, all_rows[:audited]))
+        risk += self._risk(request, len(risk), all_rows[:audited])
         if not drafts:
             prefix.ids, prefix.ran, prefix.row, self._bonus = ids, len(ids) - 1, None, None
             return pb.Verdict(
@@ -174,6 +177,31 @@ class Session:
             total_variation=[j.total_variation for j in known if j.total_variation is not None],
             skipped_reject_probability=risk,
             cost=cost,
+        )
+
+    async def _audit_ahead(self, request: pb.Upload, ids: list[int]) -> tuple[list[float], Forwarded | None]:
+        """Audit all but the last AUDIT_ROWS tokens, as many at a time: a row takes V floats, and others wait for it."""
+        prefix = self._prefix
+        risk: list[float] = []
+        spent: Forwarded | None = None
+        while len(request.audit) - len(risk) > AUDIT_ROWS:
+            first = len(ids) - len(request.audit) + len(risk)
+            row = prefix.row if first == prefix.ran else None
+            stop = first + AUDIT_ROWS - 1
+            forwarded = await prefix.forward(
+                ids[prefix.ran : stop], AUDIT_ROWS - (row is not None), self._codec.judge, stop
+            )
+            rows = forwarded.rows if row is None else np.concatenate([row[np.newaxis], forwarded.rows])
+            risk += self._risk(request, len(risk), rows)
+            prefix.ran, prefix.row = stop, None
+            spent = forwarded if spent is None else spent.plus(forwarded)
+        return risk, spent
+
+    def _risk(self, request: pb.Upload, start: int, rows: npt.NDArray[np.float32]) -> list[float]:
+        """Return the rejection probability of audited tokens from number `start` on, one a row."""
+        audited = slice(start, start + len(rows))
+        return skipped_risk(
+            request.audit[audited], request.skipped_ids[audited], map(self._sampling.distribution, rows)
         )
 
     async def _judge_tree(self, request: pb.Upload, unsent: list[int]) -> pb.Verdict:

@@ -8,6 +8,7 @@ from uihlm_device.charges import Charge
 from uihlm_device.conversation import Conversation
 from uihlm_device.drafting import Drafting
 from uihlm_device.flights import Ahead, Flight
+from uihlm_wireless.ledger import Ledger
 
 
 @dataclass(slots=True)
@@ -84,13 +85,29 @@ class Answer:
             or any(token in self.stop_ids for token in tentative)
         )
 
+    def ends_with(self, token: int) -> bool:
+        """Return whether this token, written next, is the last."""
+        return token in self.stop_ids or self.written + 1 >= self.most
+
     def commit(self, token: int) -> tuple[int, bool]:
         """Append a token to the conversation; return its position and whether it is a stop token."""
-        stop = token in self.stop_ids
+        self.finished = self.ends_with(token)
         self.written += 1
         self.conversation.ids.append(token)
-        self.finished = stop or self.written >= self.most
-        return len(self.conversation.ids) - 1, stop
+        return len(self.conversation.ids) - 1, token in self.stop_ids
+
+    def settle_forsaken(self, ledger: Ledger, last: bool) -> None:
+        """Charge the answers to given-up uploads that have come; before the `last` token wait for all of them."""
+        session = self.conversation.session
+        waiting = []
+        for flight in self.forsaken:
+            if flight.verdict is None and (last or (session is not None and session.arrived(flight.round))):
+                flight.verdict = self.conversation.asked().verdict(flight.round)
+            if flight.verdict is None:
+                waiting.append(flight)
+            else:
+                self.waste = self.waste.plus(Charge(ledger.pop(flight.round), flight.verdict.cost))
+        self.forsaken = waiting
 
     def take_waste(self) -> Charge:
         """Return what was spent in vain since the last token, and forget it."""

@@ -38,7 +38,7 @@ from uihlm_device.stream.session import RunOn, Stream, Upload
 from uihlm_device.tokens import Origin, TokenRecord
 from uihlm_device.trees.tree_rounds import tree_rounds
 from uihlm_proto.codecs import Codec
-from uihlm_proto.errors import InvalidRequestError
+from uihlm_proto.errors import InvalidRequestError, UihlmError
 from uihlm_wireless.clock import Clock
 from uihlm_wireless.ledger import Ledger
 from uihlm_wireless.timing import TimingProfile
@@ -104,6 +104,12 @@ class Decoder:
                 with contextlib.suppress(LinkLostError):
                     conversation.audit_tail(conversation.session)
             finished = True
+        except (GeneratorExit, KeyboardInterrupt, UihlmError):
+            raise
+        except BaseException:
+            # Of a forward that failed nobody knows how much the cache took.
+            conversation.drafted = 0
+            raise
         finally:
             # A verdict may be on its way that the device never applied: the two ends no longer agree on the ids.
             if not finished:
@@ -115,8 +121,10 @@ class Decoder:
             return
         outage = self._settings.outage and self._settings.outage.under(self.policy.mode)
         opened = open_session(conversation, self._connect, self._ledger, self._clock, outage)
-        if opened and self._clock.simulated:
-            # One computation at a time: both prefills share this machine, and only the virtual clock lets them overlap.
+        # Several drafts may need more room than one token does, and how much there is only the base station knows.
+        several = self._settings.draft_length != 1 or self._settings.tree
+        # On a virtual clock one computation at a time: both prefills share this machine, and only that clock overlaps them.
+        if opened and (self._clock.simulated or (several and conversation.room is None)):
             self.settle_open(conversation)
 
     def settle_open(self, conversation: Conversation) -> None:
@@ -151,6 +159,10 @@ class Decoder:
         ahead, session = answer.ahead, answer.conversation.session
         asks = session is None or session.reachable()
         guess_s = self._guess(answer)
+        if ahead.flights and ahead.flights[-1].guess in answer.stop_ids:
+            # The answer would end with it: nothing follows before the verdict says otherwise.
+            answer.waste = answer.waste.plus(Charge(draft_s=guess_s))
+            return
         draft = answer.drafting.draft(answer.ids(), self._timing.draft_s)
         self._clock.advance(draft.draft_s)
         self._lengths.drafted(draft.draft_s)
@@ -263,19 +275,6 @@ class Decoder:
         answer.waste = answer.waste.plus(Charge(draft_s=math.fsum(draft.draft_s for draft in drafts)))
         answer.forsaken += answer.ahead.drop()
 
-    def _settle_forsaken(self, answer: Answer, last: bool) -> None:
-        """Charge the answers to given-up uploads that have come; before the last token wait for all of them."""
-        session = answer.conversation.session
-        waiting = []
-        for flight in answer.forsaken:
-            if flight.verdict is None and (last or (session is not None and session.arrived(flight.round))):
-                flight.verdict = answer.conversation.asked().verdict(flight.round)
-            if flight.verdict is None:
-                waiting.append(flight)
-            else:
-                answer.waste = answer.waste.plus(Charge(self._ledger.pop(flight.round), flight.verdict.cost))
-        answer.forsaken = waiting
-
     def _commit(
         self,
         answer: Answer,
@@ -286,9 +285,10 @@ class Decoder:
         charge: Charge = NOTHING,
     ) -> TokenRecord:
         """Append a token to the conversation and return its record."""
-        position, stop = answer.commit(token)
         if answer.forsaken:
-            self._settle_forsaken(answer, answer.finished)
+            # First, since it may wait, and fail: a token in the history that was not handed over would be nobody's.
+            answer.settle_forsaken(self._ledger, last=answer.ends_with(token))
+        position, stop = answer.commit(token)
         charge = charge.plus(answer.take_waste())
         return token_record(position, token, origin, stop=stop, draft=draft, judged=judged, charge=charge)
 

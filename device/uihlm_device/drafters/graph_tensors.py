@@ -111,8 +111,9 @@ class _Reader:
 
     def _extent(self, rows: int) -> int:
         """Return the bytes from the first number of some rows to the end of their last."""
-        shape = (self._planes, rows, self._width)
-        return sum((n - 1) * stride for n, stride in zip(shape, self._strides, strict=True)) + self._dtype.itemsize
+        plane, row, number = self._strides
+        steps = (self._planes - 1) * plane + (rows - 1) * row + (self._width - 1) * number
+        return int(steps) + self._dtype.itemsize
 
     def _buffer(self, rows: int) -> tuple[npt.NDArray[Any], int, int]:
         buffer = np.empty(self._extent(rows), np.uint8)

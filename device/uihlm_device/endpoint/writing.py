@@ -27,7 +27,6 @@ from uihlm_device.stream.session import Stream
 from uihlm_device.tokens import TokenRecord
 from uihlm_device.turn import Turn
 from uihlm_models.chat_format import ChatFormat
-from uihlm_models.errors import ModelError
 from uihlm_models.tokenizer import Tokenizer
 from uihlm_proto.errors import ProtocolError, UihlmError, UnavailableError
 from uihlm_proto.randomness import session_key
@@ -166,10 +165,6 @@ class Writing:
         except UnavailableError:
             # A stream that we ended ourselves fails like any other.
             self.leaving.check()
-            raise
-        except ModelError:
-            # Of a forward that failed nobody knows how much the cache took.
-            conversation.drafted = 0
             raise
         finally:
             place.held = conversation.ids[: conversation.drafted]

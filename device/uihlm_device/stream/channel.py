@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 # Prompts are bounded by the base station's answer to Open; this only sizes the largest message a device may send.
 _MAX_CONTEXT = 131_072
+_UNTIL_THEY_END_S = 30 * 86_400.0
 
 
 class Channel:
@@ -35,6 +36,7 @@ class Channel:
         target: host:port.
         timeout_s: how long any one answer is waited for; seconds.
         reached: whether the base station has ever answered a session of this channel.
+        max_context: ids that a session may hold, as the base station said last; None before it has.
         metadata: what every call shows.
         rounds: numbers of rounds, unique among its sessions.
         stub: makes the calls of sessions opened from now on.
@@ -67,6 +69,7 @@ class Channel:
         self.target = target
         self.timeout_s = timeout_s
         self.reached = False
+        self.max_context: int | None = None
         self.metadata = access.metadata
         self.rounds = itertools.count(1)
         self._loop = new_event_loop()
@@ -79,7 +82,8 @@ class Channel:
         """Give sessions opened from now on a channel of their own: streams of one channel share its link, alive or dead."""
         old = self._channel
         self._channel, self.stub = self.run(self._connect())
-        self.spawn(old.close())
+        # Other sessions' streams end on the channel they began on: it may be theirs alone that seems dead.
+        self.spawn(old.close(_UNTIL_THEY_END_S))
 
     def reaches(self, timeout_s: float) -> bool:
         """Return whether a base station answers at the address within `timeout_s`; asked on a channel of the question's own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from uihlm_device.stream.channel import Channel
 from uihlm_device.stream.contract import Contract
 from uihlm_device.stream.remote_session import RemoteSession
 from uihlm_device.stream.statuses import domain_error
+from uihlm_proto.errors import UnavailableError
 from uihlm_proto.v1 import verification_pb2 as pb
 
 
@@ -34,3 +36,5 @@ class Connection(Channel):
             return list(self.run(call()).log_probabilities)
         except grpc.aio.AioRpcError as error:
             raise domain_error(error, self.target) from error
+        except concurrent.futures.CancelledError:
+            raise UnavailableError("the connection was closed on this side while tokens were scored") from None

@@ -42,7 +42,6 @@ class RemoteSession:
         self._reader: Future[None] | None = None
         self._open_round = 0
         self._abandoned = False
-        self.max_context: int | None = None
         # Rounds that may have many verdicts.
         self._generating: set[int] = set()
         # Answers each round may still have: no base station fills this device's memory with more.
@@ -76,6 +75,11 @@ class RemoteSession:
     def reached(self) -> bool:
         """Whether the base station has ever answered on this channel."""
         return self._channel.reached
+
+    @property
+    def max_context(self) -> int | None:
+        """Ids a session may hold; None before any on this channel was told."""
+        return self._channel.max_context
 
     @property
     def timeout_s(self) -> float:
@@ -188,7 +192,7 @@ class RemoteSession:
             async for response in self._stub.Verify(self._outgoing(), metadata=self._channel.metadata):
                 answered = self._channel.reached = True
                 if response.HasField("ready"):
-                    self.max_context = response.ready.max_context
+                    self._channel.max_context = response.ready.max_context
                 number = (response.ready if response.HasField("ready") else response.verdict).round
                 with self._lock:
                     waiting = self._answers.get(number)

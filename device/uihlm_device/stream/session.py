@@ -110,7 +110,7 @@ class Session(Protocol):
 
     @property
     def max_context(self) -> int | None:
-        """Ids a session may hold, prefix included; None before Ready has come."""
+        """Ids a session may hold, prefix included; None before the base station has said."""
 
     def open(self, prefix_ids: Sequence[int], key: bytes) -> int:
         """Send Open and return its round without waiting."""

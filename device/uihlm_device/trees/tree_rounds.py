@@ -130,11 +130,12 @@ class TreeRounds:
                 sent = self._follow(flights, sent, end, verdict.token)
                 for index, (token, origin, draft) in enumerate(steps):
                     stop = token in self._drafter.stop_ids
+                    finished = stop or written + 1 >= limit or conversation.room in (0, 1)
+                    # First, since it may wait, and fail: a token in the history that was not handed over would be nobody's.
+                    charge = charge.plus(self._settle_forsaken(session, last=finished))
                     written += 1
                     position = len(conversation.ids)
                     conversation.ids.append(token)
-                    finished = stop or written >= limit or conversation.room == 0
-                    charge = charge.plus(self._settle_forsaken(session, finished))
                     judged = Judged(flight.number, verdict, index)
                     yield token_record(position, token, origin, stop=stop, draft=draft, judged=judged, charge=charge)
                     charge = NOTHING

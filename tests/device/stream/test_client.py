@@ -18,6 +18,7 @@ from uihlm_proto.codecs import codec
 from uihlm_proto.errors import (
     InvalidRequestError,
     MismatchError,
+    UnavailableError,
 )
 from uihlm_proto.randomness import session_key
 from uihlm_proto.sampling import Sampling
@@ -142,6 +143,54 @@ def test_a_closed_connection_leaves_no_task_behind(station, caplog, monkeypatch)
     gc.collect()
     assert complaints == []
     assert [record.getMessage() for record in caplog.records] == []
+
+
+def test_a_renewed_channel_leaves_the_streams_of_others_alone(connection, station):
+    """One session finds its link dead; another one on the same channel has a round under way."""
+    other, lost = opened(connection), opened(connection)
+    engine = engine_of(station)
+    engine.gate.clear()
+    number = other.upload(Upload(0, 3, generate=3))
+    lost.hang_up(dead=True)
+    engine.gate.set()
+    assert [other.verdict(number).last for _ in range(3)] == [False, False, True]
+    assert eventually(lambda: station.sessions == 1)
+    again = opened(connection)
+    assert again.verdict(again.upload(Upload(0, 3, generate=1))).token is not None
+    for session in (other, again):
+        session.close()
+    assert eventually(lambda: station.sessions == 0)
+
+
+def test_a_score_outlives_a_renewed_channel(connection, station):
+    lost, engine, scores = opened(connection), engine_of(station), []
+    engine.gate.clear()
+    scoring = threading.Thread(target=lambda: scores.append(connection.score(CONTRACT, [1, 2], [3])))
+    scoring.start()
+    assert eventually(lambda: station.sessions == 2)
+    lost.hang_up(dead=True)
+    engine.gate.set()
+    scoring.join(10.0)
+    assert len(scores) == 1
+
+
+def test_a_score_on_a_connection_that_closes_is_an_error_of_ours(connection, station):
+    engine, said = engine_of(station), []
+
+    def score():
+        try:
+            connection.score(CONTRACT, [1, 2], [3])
+        except UnavailableError as error:
+            said.append(str(error))
+
+    engine.gate.clear()
+    scoring = threading.Thread(target=score)
+    scoring.start()
+    assert eventually(lambda: station.sessions == 1)
+    connection.close()
+    scoring.join(10.0)
+    engine.gate.set()
+    assert len(said) == 1 and "closed" in said[0]
 
 
 def test_scores_come_through_the_connection(connection):
