@@ -65,7 +65,7 @@ def reported() -> Iterator[None]:
         click.echo("interrupted", err=True)
         raise click.exceptions.Exit(EXIT_INTERRUPTED) from error
     except OSError as error:
-        # Without a file it is not about what the user named; a closed pipe is click's to end quietly.
-        if error.filename is None:
+        # A closed pipe is click's to end quietly. Errors of writing, a full disk's among them, name no file.
+        if isinstance(error, BrokenPipeError) or error.strerror is None:
             raise
-        raise Failure(f"{error.filename}: {error.strerror}") from error
+        raise Failure(error.strerror if error.filename is None else f"{error.filename}: {error.strerror}") from error

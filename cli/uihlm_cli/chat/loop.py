@@ -231,9 +231,15 @@ class Chat:
         if not text:
             self._view.settings(self._settings.list())
             return
-        before = self._settings.config
+        before, values = self._settings.config, self._settings.values()
         setting = self._settings.change(text)
         after = self._settings.config
+        try:
+            decoder = self._new_decoder()
+        except Exception:
+            # Half a change would be listed, and stand in the way of every later one.
+            self._settings.restore(values)
+            raise
         self._view.note(f"{setting.name} = {setting.value}")
         seed_changed = before.selection.seed != after.selection.seed
         if seed_changed or before.decode.sampling != after.decode.sampling:
@@ -241,7 +247,7 @@ class Chat:
             self._conversation.end_session()
         if seed_changed:
             self._conversation.key = session_key(self._settings.seed, self._number - 1)
-        self._decoder = self._new_decoder()
+        self._decoder = decoder
 
     def _new_decoder(self) -> Decoder:
         config, settings = self._settings.config, self._settings

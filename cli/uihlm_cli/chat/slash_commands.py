@@ -257,6 +257,14 @@ class Settings:
         """Return what /set can change, with its value."""
         return [Setting(name, f"{self._values[name]}", self._options[name].help or "") for name in SETTABLE]
 
+    def values(self) -> Values:
+        """Return them all, for `restore`."""
+        return self._values
+
+    def restore(self, values: Values) -> None:
+        """Take back what was changed since `values`."""
+        self._values, self.config = values, _config(values)
+
     def change(self, text: str) -> Setting:
         """Apply `NAME VALUE` and return the setting as it is now; CommandError, and no change, if it cannot be."""
         name, _, value = text.replace("=", " ", 1).partition(" ")

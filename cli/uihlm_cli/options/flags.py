@@ -35,8 +35,9 @@ def group(*options: Callable[[F], F]) -> Callable[[F], F]:
 
 def finite(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
     # Python reads `nan` and `inf` as floats, no range refuses them, and the results file cannot hold them.
-    if isinstance(value, float) and not math.isfinite(value):
-        raise click.BadParameter(f"must be a finite number, got {value}", context, parameter)
+    for number in value if isinstance(value, tuple) else (value,):
+        if isinstance(number, float) and not math.isfinite(number):
+            raise click.BadParameter(f"must be a finite number, got {number}", context, parameter)
     return value
 
 

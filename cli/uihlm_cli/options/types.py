@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -54,13 +55,36 @@ def load_config(context: click.Context, parameter: click.Parameter, value: Path 
             context,
             parameter,
         )
-    # A flag that repeats may be given once as a plain string, as in its environment variable.
-    entries = {
-        name: flags[name].type.split_envvar_value(entry) if flags[name].multiple and isinstance(entry, str) else entry
-        for name, entry in renamed.items()
-    }
+    entries = {}
+    for name, entry in renamed.items():
+        try:
+            entries[name] = _as_on_the_command_line(flags[name], entry)
+        except ValueError as error:
+            raise click.BadParameter(f"{value} sets {name} to {entry!r}: {error}", context, parameter) from error
     context.default_map = {**(context.default_map or {}), **entries}
     return value
+
+
+def _as_on_the_command_line(flag: click.Option, entry: Any) -> Any:
+    """Return a TOML value as click takes it from a command line; ValueError for one that no command line could say."""
+    if isinstance(entry, bool):
+        if not flag.is_flag:
+            raise ValueError("this flag takes a value, not true or false")
+        return entry
+    if isinstance(entry, list):
+        if not flag.multiple:
+            raise ValueError("this flag takes one value")
+        return [_scalar(one) for one in entry]
+    # A flag that repeats may be given once as a plain string, as in its environment variable.
+    if flag.multiple and isinstance(entry, str):
+        return flag.type.split_envvar_value(entry)
+    return [_scalar(entry)] if flag.multiple else _scalar(entry)
+
+
+def _scalar(entry: Any) -> str:
+    if not isinstance(entry, (str, int, float)) or isinstance(entry, bool):
+        raise ValueError("it is text or a number")
+    return str(entry)
 
 
 def profile_defaults(context: click.Context, parameter: click.Parameter, value: Path | None) -> Profile | None:

@@ -74,7 +74,8 @@ class Fields:
         value = self.take(name)
         if value is None:
             return None
-        fits = type(value) in (int, float) and math.isfinite(value) and least <= value <= most
+        # The range first: an integer may be too large to be asked whether it is finite. No NaN is in it.
+        fits = type(value) in (int, float) and least <= value <= most and math.isfinite(value)
         if not fits or (above and value == least):
             raise self._bad(
                 name, f"is a number {'above' if above else 'of at least'} {least:g}, at most {most:g}", value

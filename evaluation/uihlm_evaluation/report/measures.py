@@ -190,7 +190,9 @@ def interval(statistic: Callable[[Floats], Floats], columns: Floats, seed: int =
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = float(statistic(columns.sum(axis=1, keepdims=True))[0])
         values = statistic(columns @ _weights(n, seed))
-    if not math.isfinite(mean) or not np.isfinite(values).all():
+    # A draw of prompts without a single upload has no ratio of uploads, and says nothing of it.
+    values = values[np.isfinite(values)]
+    if not math.isfinite(mean) or not values.size:
         return None
     low, high = np.percentile(values, (2.5, 97.5))
     return Interval(mean, float(low), float(high))

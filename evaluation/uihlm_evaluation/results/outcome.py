@@ -19,6 +19,7 @@ from uihlm_evaluation.runs import provenance
 from uihlm_evaluation.runs.configuration import RunConfig
 from uihlm_evaluation.runs.rows import Row
 from uihlm_evaluation.runs.samples import Sample
+from uihlm_evaluation.whole_files import write_whole
 
 RESULTS, TABLE = "results.json", "table.md"
 
@@ -104,10 +105,8 @@ def conclude(
 
 def publish(output: Path, document: dict[str, Any], results: Sequence[PolicyResult]) -> None:
     """Write the document of `results.json`, and `table.md` beside it."""
-    (output / RESULTS).write_text(
-        json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
-    )
-    (output / TABLE).write_text(markdown(results, document["provenance"]["metric_hash"]), encoding="utf-8")
+    write_whole(output / RESULTS, json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_whole(output / TABLE, markdown(results, document["provenance"]["metric_hash"]))
 
 
 def _scores(by_row: Mapping[Row, Sequence[Sample]], metrics: TextMetrics | None) -> dict[Row, Sequence[AnswerScore]]:

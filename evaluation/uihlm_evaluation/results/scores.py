@@ -9,6 +9,7 @@ from pathlib import Path
 
 from uihlm_evaluation.quality.answers import AnswerScore
 from uihlm_evaluation.runs.samples import Sample, SampleFileError
+from uihlm_evaluation.whole_files import write_whole
 
 SCORES = "scores.jsonl"
 
@@ -23,7 +24,7 @@ def write_scores(path: Path, samples: Sequence[Sample], scores: Sequence[AnswerS
         for sample, score in zip(samples, scores, strict=True)
         if not sample.failed
     ]
-    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8", newline="\n")
+    write_whole(path, "".join(line + "\n" for line in lines))
 
 
 def read_scores(path: Path) -> Scores:

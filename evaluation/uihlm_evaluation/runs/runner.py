@@ -24,6 +24,7 @@ from uihlm_evaluation.quality.agreement import Agreement
 from uihlm_evaluation.runs.configuration import RunConfig, differences
 from uihlm_evaluation.runs.samples import RoundWriter, Sample, SampleWriter, keep_rounds, read_samples
 from uihlm_evaluation.runs.summing import audited, basestation_j, summed, with_audit, with_joules
+from uihlm_evaluation.whole_files import write_whole
 from uihlm_proto.errors import InvalidRequestError, UihlmError, UnavailableError
 from uihlm_proto.randomness import session_key
 from uihlm_wireless.clock import Clock
@@ -165,7 +166,10 @@ def prepare(output: Path, config: RunConfig, prompts: str, resume: bool) -> list
             raise InvalidRequestError(
                 f"{output} holds a run already: add --resume to go on with it, or name another --output"
             )
-        before = json.loads(settings.read_text(encoding="utf-8"))
+        try:
+            before = json.loads(settings.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InvalidRequestError(f"{settings} cannot be read ({error}): name another --output") from error
         if before["digest"] != config.digest():
             changed = differences(before["config"], config.to_dict())
             raise InvalidRequestError(
@@ -189,7 +193,7 @@ def prepare(output: Path, config: RunConfig, prompts: str, resume: bool) -> list
 def write_header(output: Path, config: RunConfig, prompts: str) -> None:
     """Write `run.json`: the settings and the hash of the prompts."""
     header = {"digest": config.digest(), "prompts": prompts, "config": config.to_dict()}
-    (output / RUN).write_text(json.dumps(header, indent=1), encoding="utf-8")
+    write_whole(output / RUN, json.dumps(header, indent=1))
 
 
 def answer(bench: Bench, name: str, example: Example, config: RunConfig) -> tuple[Sample, list[TokenRecord]]:

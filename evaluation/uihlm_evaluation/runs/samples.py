@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from uihlm_evaluation.runs.lines import LineFile, LineFileError, whole_lines
+from uihlm_evaluation.whole_files import write_whole
 
 SIGNIFICANT_DIGITS = 9
 
@@ -286,7 +287,5 @@ def keep_rounds(path: Path, finished: Collection[tuple[str, int]]) -> int:
         if whose in finished:
             kept.append(line + "\n")
     if len(kept) < len(lines):
-        rewritten = path.with_name(path.name + ".new")
-        rewritten.write_text("".join(kept), encoding="utf-8", newline="\n")
-        rewritten.replace(path)
+        write_whole(path, "".join(kept))
     return len(lines) - len(kept)

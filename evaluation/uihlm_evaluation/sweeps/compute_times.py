@@ -23,6 +23,7 @@ from uihlm_device.tokens import TokenRecord
 from uihlm_evaluation.prompts.datasets import Example
 from uihlm_evaluation.runs.rows import Row
 from uihlm_evaluation.runs.samples import Sample
+from uihlm_evaluation.whole_files import write_whole
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_wireless.timing import TimingProfile
 
@@ -51,7 +52,12 @@ class ComputeTimes:
         """Return what a row is charged; one added later is charged as its like."""
         known = self.draft_s.get(row.label)
         if known is None:
-            known = self.draft_s[_kind(row)]
+            known = self.draft_s.get(_kind(row))
+        if known is None:
+            raise InvalidRequestError(
+                f"nothing was timed that computes what {row.label} does: the sweep was begun without it, or without "
+                "--controls; go on as it was begun, or name another --output"
+            )
         return TimingProfile(known, self.forward_s, self.position_s)
 
     @classmethod
@@ -61,7 +67,7 @@ class ComputeTimes:
 
     def write(self, path: Path) -> None:
         """Write the times as JSON."""
-        path.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_whole(path, json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> ComputeTimes:

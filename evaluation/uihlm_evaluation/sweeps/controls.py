@@ -32,7 +32,9 @@ def matched_controls(rows: Sequence[Row], rounds: Rounds) -> tuple[Row, ...]:
     present = {row.policy for row in rows}
     u = next((row for row in rows if row.policy == "u"), None)
     ui = min(
-        (row for row in rows if row.policy == "ui"), key=lambda row: (row.rules.k, abs(row.gamma - 1.0)), default=None
+        (row for row in rows if row.policy == "ui"),
+        key=lambda row: (abs(row.rules.k - 3), abs(row.gamma - 1.0)),
+        default=None,
     )
     found: list[Row] = []
     if u is not None:

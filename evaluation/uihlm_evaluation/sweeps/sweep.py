@@ -21,6 +21,7 @@ from uihlm_evaluation.sweeps.compute_times import ComputeTimes
 from uihlm_evaluation.sweeps.controls import CONTROLS, matched_controls
 from uihlm_evaluation.sweeps.grid import in_walking_order
 from uihlm_evaluation.sweeps.side_by_side import OpenWorker, Task, answers
+from uihlm_proto.errors import InvalidRequestError
 
 COMPUTE_TIMES = "compute_times.json"
 
@@ -57,6 +58,8 @@ def sweep(
         UihlmError: what ended a worker; what was done so far is on disk.
     """
     done = prepare(output, config, dataset.digest, resume)
+    if not controls and {sample.policy for sample in done} - {row.label for row in config.rows}:
+        raise InvalidRequestError(f"{output} holds controls already: go on with --controls, or name another --output")
     path = output / COMPUTE_TIMES
     if path.exists():
         times = ComputeTimes.read(path)

@@ -23,6 +23,7 @@ from uihlm_evaluation.report.rows_table import Line, paper_row, table
 from uihlm_evaluation.report.table_one import PaperRow
 from uihlm_evaluation.results.policy_result import LLM, PolicyResult
 from uihlm_evaluation.runs.samples import Sample
+from uihlm_evaluation.whole_files import write_whole
 
 NAMES = ("table1.md", "table1.csv", "table1.json")
 
@@ -45,11 +46,9 @@ _COLUMNS = ("upload_rate", "reject_rate", *_MEANS, *_RATIOS)
 def write_table1(folder: RunFolder) -> None:
     """Write the three files into the run's folder."""
     objects = table1(folder)
-    (folder.path / "table1.md").write_text(_markdown(folder), encoding="utf-8")
-    (folder.path / "table1.csv").write_text(_csv(objects), encoding="utf-8")
-    (folder.path / "table1.json").write_text(
-        json.dumps(objects, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
-    )
+    write_whole(folder.path / "table1.md", _markdown(folder))
+    write_whole(folder.path / "table1.csv", _csv(objects))
+    write_whole(folder.path / "table1.json", json.dumps(objects, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def table1(folder: RunFolder) -> list[dict[str, Any]]:

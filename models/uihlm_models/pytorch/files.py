@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from uihlm_models.errors import ModelError
+from uihlm_models.paths import expanded
 
 _HUB_FILES = ("*.safetensors", "*.json", "*.model", "*.jinja", "merges.txt", "vocab.txt")
 _PICKLES = ("*.bin", "*.pt", "*.pth")
@@ -34,7 +35,7 @@ def locate(model: str, revision: str | None, gguf_file: str | None, local_files_
     Raises:
         ModelError: if they are not there, or hold no weights that may be loaded.
     """
-    path = Path(model).expanduser()
+    path = expanded(model)
     if path.is_file():
         if path.suffix != ".gguf":
             raise ModelError(f"{model} is not a GGUF file: give a .gguf file, a Hugging Face folder or a hub id")
