@@ -92,3 +92,17 @@ def test_own_system_prompt_replaces_the_templates(tokenizer):
     text = "".join(tokenizer.pieces()[i] for i in ChatFormat(tokenizer).first_turn("Hi", system="Be brief."))
     assert "brief" in text
     assert "SmolLM" not in text
+
+
+def test_a_mark_for_training_counts_as_its_body():
+    marked = LLAMA_2.replace("{{ ' ' + m['content']", "{% generation %}{{ ' ' + m['content']").replace(
+        "eos_token }}{% endif", "eos_token }}{% endgeneration %}{% endif"
+    )
+    plain, tagged = (ChatFormat(LetterTokenizer(template)) for template in (LLAMA_2, marked))
+    assert tagged.next_turn("More", stopped=False) == plain.next_turn("More", stopped=False)
+
+
+@pytest.mark.parametrize("wrong", ["{{ 'a'.encode().decode('u') }}", "{{ (1).nothing.more }}"])
+def test_a_template_that_fails_as_a_program_is_a_model_error(wrong):
+    with pytest.raises(ModelError, match="refuses this conversation"):
+        ChatFormat(LetterTokenizer("{{ bos_token }}" + wrong)).first_turn("Hi")

@@ -115,3 +115,17 @@ def test_each_answer_keeps_its_own_time_and_sums_over_rounds_have_none():
     folded = ledger.pop(3)
     assert folded.downlink_wire_bytes == 2 and folded.reached_at == 9.0
     assert RoundBill(3, downlink_wire_bytes=2) == folded, "a time is no cost"
+
+
+def test_bills_that_nobody_takes_do_not_pile_up():
+    """An endpoint's clients leave while verdicts are on their way, for as long as it runs."""
+    ledger = Ledger()
+    for number in range(10_000):
+        ledger.charge_request(RoundBill(2 * number, uplink_wire_bytes=1))
+        ledger.charge_answer(RoundBill(2 * number, downlink_wire_bytes=1))
+        ledger.charge_request(RoundBill(2 * number + 1, uplink_wire_bytes=1))
+    assert len(ledger._parts) <= 4096 and len(ledger._unanswered) <= 4096
+    assert ledger.totals().wire_bytes == 30_000
+    assert ledger.pop(2 * 9_999).wire_bytes == 2 and ledger.pop(2 * 9_999 + 1).wire_bytes == 1
+    with pytest.raises(ProtocolError):
+        ledger.pop(0)

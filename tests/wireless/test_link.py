@@ -8,6 +8,7 @@ from uihlm_proto.errors import ProtocolError
 from uihlm_proto.randomness import session_key
 from uihlm_wireless.channel import RadioLink
 from uihlm_wireless.clock import EnforcedClock, SimulatedClock
+from uihlm_wireless.fading import FadingMode
 from uihlm_wireless.link import Link
 from uihlm_wireless.settings import AirtimeBasis, LinkSettings, profile
 from uihlm_wireless.timing import TimingProfile
@@ -194,3 +195,25 @@ def test_what_no_base_station_sends_is_refused():
     for wrong in (math.nan, -1.0):
         with pytest.raises(ProtocolError, match="forward_s"):
             session.verdict(2, 25, wrong)
+
+
+@pytest.mark.parametrize("fading", [FadingMode.BLOCK, FadingMode.SLOTTED])
+def test_a_stream_that_broke_off_meets_gains_it_has_not_met(fading):
+    """An uninterrupted stream's third message and the first one after a loss fade alike: gains are numbered by message."""
+
+    def airtimes(lost):
+        device = Link(LinkSettings(fading=fading, outage_rate_bit_s=1e5), SimulatedClock())
+        session, found = device.open(1, 0.0, 100, KEY), []
+        found.append(session.request_bill.airtime_s)
+        session.upload(2, 100.0, 20_000, 0, 0)
+        found.append(session.request_bill.airtime_s)
+        if lost:
+            device.broke_off(session)
+            session = device.open(3, 200.0, 100, KEY)
+        session.upload(4, 300.0, 20_000, 0, 0)
+        return [*found, session.request_bill.airtime_s]
+
+    whole, broken = airtimes(lost=False), airtimes(lost=True)
+    assert whole[:2] == broken[:2]
+    assert broken[2] != whole[1], "the gain of the message before the loss"
+    assert len({*whole, *broken}) == 4

@@ -21,6 +21,18 @@ if TYPE_CHECKING:
     from rich.console import Console as RichConsole
 
     from uihlm_cli.assembly import Models
+    from uihlm_models.sources import ModelSource
+
+
+def _sources(models: Models) -> list[tuple[str, ModelSource]]:
+    return [("slm", models.slm)] + ([("llm", models.llm)] if models.llm else [])
+
+
+def hashes(models: Models) -> dict[str, str]:
+    """Return the SHA-256 of the weights here, by role; of a base station somewhere else nothing is known."""
+    from uihlm_models.sources import file_sha256
+
+    return {role: file_sha256(source) for role, source in _sources(models)}
 
 
 def conclude_and_show(
@@ -47,8 +59,7 @@ def conclude_and_show(
     from uihlm_evaluation.results.table import TableFormat, outages, render
     from uihlm_models.sources import file_sha256
 
-    sources = [("slm", models.slm)] + ([("llm", models.llm)] if models.llm else [])
-    facts = [ModelFacts(role, source.label, file_sha256(source), source.commit) for role, source in sources]
+    facts = [ModelFacts(role, own.label, file_sha256(own), own.commit) for role, own in _sources(models)]
     with opened_metrics(console) if values["metrics"] else contextlib.nullcontext() as metrics:
         said = None if meter is None else meter.facts.to_json()
         concluded = conclude(output, config, dataset, facts, vocabulary_size, samples, metrics, said)

@@ -128,7 +128,7 @@ def _evaluate(
 
     from uihlm_cli.assembly import opened_device
     from uihlm_cli.options.profiles import check_profile
-    from uihlm_cli.runs.conclusion import conclude_and_show
+    from uihlm_cli.runs.conclusion import conclude_and_show, hashes
     from uihlm_cli.runs.progress import shown_progress
 
     console = Console(stderr=True)
@@ -147,7 +147,7 @@ def _evaluate(
         bench = Bench(decoders, device.clock, device.ledger, turns, decode, agreement, window)
         started_s = time.monotonic()
         with shown_progress(console, len(dataset.examples) * len(config.rows)) as on_progress:
-            samples = run(bench, config, dataset.examples, output, values["resume"], on_progress)
+            samples = run(bench, config, dataset.examples, output, values["resume"], on_progress, hashes(device.models))
         if agreement is not None and agreement.asked:
             share = agreement.spent_s / (time.monotonic() - started_s)
             click.echo(

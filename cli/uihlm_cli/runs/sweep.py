@@ -136,7 +136,7 @@ def _sweep(config: RunConfig, dataset: Dataset, output: Path, values: Values, me
 
     from uihlm_cli.assembly import find_models, vocabulary_size
     from uihlm_cli.options.profiles import check_profile
-    from uihlm_cli.runs.conclusion import conclude_and_show
+    from uihlm_cli.runs.conclusion import conclude_and_show, hashes
     from uihlm_cli.runs.progress import shown_progress
     from uihlm_cli.runs.sweep_worker import SweepWorker
     from uihlm_evaluation.report.folder import RunFolder
@@ -171,6 +171,7 @@ def _sweep(config: RunConfig, dataset: Dataset, output: Path, values: Values, me
             controls=values["controls"],
             machinery=Machinery(measured, worker, jobs),
             on_progress=on_progress,
+            weights=hashes(models),
         )
     try:
         conclude_and_show(config, dataset, output, models, vocabulary_size(models), samples, values, console, meter)

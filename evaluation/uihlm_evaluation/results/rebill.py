@@ -105,7 +105,7 @@ def _prices(config: RunConfig) -> dict[str, Any]:
 
 
 def _write(run: SavedRun, config: RunConfig, folder: Path) -> list[PolicyResult]:
-    write_header(folder, replace(run.asked, **_prices(config)), run.prompts)
+    write_header(folder, replace(run.asked, **_prices(config)), run.prompts, run.weights)
     pricing = _Pricing(run.config, config, run.vocabulary_size)
     priced: dict[tuple[str, int], Sample] = {}
     _check_links(run)

@@ -42,6 +42,7 @@ class SavedRun:
         document: results.json as it stands.
         results: one a row, by its label.
         samples: one an answer, in the order of the file.
+        weights: hashes of its models, by role, as far as they were known.
     """
 
     path: Path
@@ -52,6 +53,7 @@ class SavedRun:
     document: dict[str, Any]
     results: dict[str, PolicyResult]
     samples: dict[Whose, Sample]
+    weights: dict[str, str]
 
     @classmethod
     def read(cls, path: Path) -> SavedRun:
@@ -74,7 +76,8 @@ class SavedRun:
             raise InvalidRequestError(
                 f"{path}: {RUN}, {RESULTS} and {SAMPLES} are not of the same rows: its files are of different runs"
             )
-        return cls(path, config, asked, header["prompts"], document["vocabulary_size"], document, results, samples)
+        v, prompts, weights = document["vocabulary_size"], header["prompts"], header.get("weights", {})
+        return cls(path, config, asked, prompts, v, document, results, samples, weights)
 
     def answers(self) -> Iterator[tuple[Whose, list[RoundLine]]]:
         """Yield the token lines of each answer that has any, in the order of the file.

@@ -11,7 +11,7 @@ slows all policies alike.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -116,17 +116,18 @@ def run(
     output: Path,
     resume: bool,
     on_progress: Callable[[Progress], None],
+    weights: Mapping[str, str] | None = None,
 ) -> list[Sample]:
     """Run every policy of `config` over every example and return all samples, those of a resumed run included.
 
-    A prompt that fails is recorded with its error and the run goes on.
+    A prompt that fails is recorded with its error and the run goes on. `weights` are hashes of the models here, by role.
 
     Raises:
-        InvalidRequestError: if `output` holds a run already and `resume` is off, or holds one with other settings or
-            other prompts.
+        InvalidRequestError: if `output` holds a run already and `resume` is off, or holds one with other settings,
+            other prompts or other weights.
         UnavailableError: if the base station cannot be reached; what was done so far is on disk.
     """
-    done = prepare(output, config, Dataset(tuple(examples), "").digest, resume)
+    done = prepare(output, config, Dataset(tuple(examples), "").digest, resume, weights)
     finished = {(sample.policy, sample.prompt) for sample in done}
     total = len(examples) * len(config.rows)
     for sample in done:
@@ -154,11 +155,13 @@ def _learn(bench: Bench, sample: Sample) -> None:
         rule.answered(sample.tokens, sample.skipped_risk_sum)
 
 
-def prepare(output: Path, config: RunConfig, prompts: str, resume: bool) -> list[Sample]:
+def prepare(
+    output: Path, config: RunConfig, prompts: str, resume: bool, weights: Mapping[str, str] | None = None
+) -> list[Sample]:
     """Make the folder of a run, or check that it holds this one; return what is done, and cut rounds of what is not.
 
     Raises:
-        InvalidRequestError: if it holds a run and `resume` is off, or one with other settings or other prompts.
+        InvalidRequestError: if it holds a run and `resume` is off, or one with other settings, prompts or weights.
     """
     settings = output / RUN
     if settings.exists():
@@ -182,17 +185,24 @@ def prepare(output: Path, config: RunConfig, prompts: str, resume: bool) -> list
                 f"{output} was made with other prompts: {config.selection.dataset} no longer gives the same ones; "
                 "bring them back, or name another --output"
             )
+        # A name stays when what it names is fetched or quantised anew; runs of earlier versions did not say.
+        for role, found in (weights or {}).items():
+            if before.get("weights", {}).get(role, found) != found:
+                raise InvalidRequestError(
+                    f"{output} was made with other weights of the {role}: bring them back, or name another --output"
+                )
         done = read_samples(output / SAMPLES) if (output / SAMPLES).exists() else []
         keep_rounds(output / ROUNDS, {(sample.policy, sample.prompt) for sample in done})
         return done
     output.mkdir(parents=True, exist_ok=True)
-    write_header(output, config, prompts)
+    write_header(output, config, prompts, weights)
     return []
 
 
-def write_header(output: Path, config: RunConfig, prompts: str) -> None:
-    """Write `run.json`: the settings and the hash of the prompts."""
-    header = {"digest": config.digest(), "prompts": prompts, "config": config.to_dict()}
+def write_header(output: Path, config: RunConfig, prompts: str, weights: Mapping[str, str] | None = None) -> None:
+    """Write `run.json`: the settings and the hashes of prompts and weights."""
+    known = {"weights": dict(weights)} if weights else {}
+    header = {"digest": config.digest(), "prompts": prompts, **known, "config": config.to_dict()}
     write_whole(output / RUN, json.dumps(header, indent=1))
 
 

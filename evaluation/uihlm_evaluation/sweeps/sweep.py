@@ -7,7 +7,7 @@ The rows of a prompt run one after another in one worker, so that what they shar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -50,6 +50,7 @@ def sweep(
     controls: bool,
     machinery: Machinery,
     on_progress: Callable[[Progress], None],
+    weights: Mapping[str, str] | None = None,
 ) -> tuple[RunConfig, list[Sample]]:
     """Run the grid of `config`, then its controls; return the settings with every row, and all samples.
 
@@ -57,7 +58,7 @@ def sweep(
         InvalidRequestError: if `output` holds another run, or this one and `resume` is off.
         UihlmError: what ended a worker; what was done so far is on disk.
     """
-    done = prepare(output, config, dataset.digest, resume)
+    done = prepare(output, config, dataset.digest, resume, weights)
     if not controls and {sample.policy for sample in done} - {row.label for row in config.rows}:
         raise InvalidRequestError(f"{output} holds controls already: go on with --controls, or name another --output")
     path = output / COMPUTE_TIMES

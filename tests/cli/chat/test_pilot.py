@@ -21,7 +21,7 @@ from uihlm_device.conversation import Conversation
 from uihlm_device.decode_settings import DecodeSettings
 from uihlm_device.outages.outage import OnOutage, Outage
 from uihlm_evaluation.calibration.plan_figures import PlanFigures, TreeFigures
-from uihlm_evaluation.calibration.profile import Profile
+from uihlm_evaluation.calibration.profile import Profile, ProfileError
 from uihlm_evaluation.planning.bundled import bundled_profile
 from uihlm_evaluation.planning.equations import Conditions, Model
 from uihlm_evaluation.planning.plan import Objective
@@ -211,3 +211,19 @@ def test_in_an_outage_this_device_writes_alone_and_asks_again_once_it_is_over(we
     assert "outage" not in origins[0] and origins[2] == {"outage"} and "outage" not in origins[3]
     assert ways[1] == ways[2] == SLM and SLM not in (ways[0], ways[3])
     assert "cannot be reached" not in pilot.told
+
+
+def test_a_setting_that_cannot_be_had_is_taken_back_whole(weights):
+    """A profile without a plan: `auto` is refused, and neither listed nor in the way of the next change."""
+    typed = "/set policy auto\n/set\n/set seed 7\na\n"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("uihlm_cli.chat.loop.Pilot", refuses)
+        result = chat("--policy", "hlm", "--clock", "simulated", typed=typed)
+    # A script in which something failed.
+    assert result.exit_code == 1
+    assert result.stderr.count("no plan here") == 1
+    assert "seed = 7" in result.stderr and "policy = auto" not in result.stderr
+
+
+def refuses(*arguments):
+    raise ProfileError("no plan here")

@@ -55,6 +55,13 @@ def test_config_file_takes_one_policy_without_brackets(prompts, tmp_path):
         ("theta_u = \n", "is not valid TOML"),
         ('theta_u = "high"\n', "'high' is not a valid float"),
         ("k = 0\n", "0 is not in the range"),
+        ("theta_u = [0.5]\n", "sets theta_u to [0.5]: this flag takes one value"),
+        ("temperature = {a = 1}\n", "sets temperature to {'a': 1}: it is text or a number"),
+        ('codec = ["dense16"]\n', "sets codec to ['dense16']: this flag takes one value"),
+        ("policy = [[1]]\n", "sets policy to [[1]]: it is text or a number"),
+        ("limit = 3.7\n", "'3.7' is not a valid integer"),
+        ("theta_u = true\n", "takes a value, not true or false"),
+        ("theta_u = nan\n", "must be a finite number"),
     ],
 )
 def test_config_file_mistakes_exit_2_and_name_the_key(prompts, tmp_path, content, message):
@@ -63,3 +70,12 @@ def test_config_file_mistakes_exit_2_and_name_the_key(prompts, tmp_path, content
     assert result.exit_code == 2
     assert message in " ".join(result.stderr.split())
     assert not Path("run").exists()
+
+
+def test_config_file_values_are_read_as_the_command_line_reads_them(prompts, tmp_path):
+    (tmp_path / "run.toml").write_text(
+        'policy = ["slm"]\nlimit = 1\ntemperature = 1\noutput = "there"\nmetrics = false\n'
+    )
+    done("--dataset", prompts, "--config", tmp_path / "run.toml")
+    [row] = results()["policies"]
+    assert (row["policy"], row["prompts"]) == ("slm", 1)

@@ -206,3 +206,18 @@ def test_grid_can_come_from_a_file(prompts):
     result = invoke("sweep", "--dataset", prompts, "--config", "grid.toml", "--dry-run")
     assert result.exit_code == 0, result.output
     assert [line.strip() for line in result.stdout.splitlines()[1:]] == ["u θ_u=0.3", "u θ_u=0.6"]
+
+
+@pytest.mark.parametrize("flags", [("--theta-u", "nan", "--policy", "u"), ("--gamma", "inf", "--policy", "ui")])
+def test_numbers_that_are_none_are_refused_in_a_grid_too(prompts, flags):
+    result = invoke("sweep", "--dataset", prompts, "--dry-run", *flags)
+    assert result.exit_code == 2 and "must be a finite number" in result.stderr
+
+
+def test_a_sweep_with_controls_is_not_resumed_without_them(prompts):
+    swept(prompts, *SMALL)
+    before = Path("run", "results.json").read_bytes()
+    again = ("--no-controls", "--resume")
+    result = invoke("sweep", "--dataset", prompts, "--output", "run", *HERE, *SMALL, *again)
+    assert result.exit_code == 1 and "holds controls already: go on with --controls" in result.stderr
+    assert Path("run", "results.json").read_bytes() == before

@@ -138,3 +138,8 @@ def test_text_scores_are_of_the_written_tokens_alone():
     assert not text_parameters({"model": "m", "prompt": "a"}).asked.scored
     with pytest.raises(Refusal, match="only the written tokens"):
         text_parameters({"model": "m", "prompt": "a", "logprobs": 2})
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400), float("nan"), float("inf")])
+def test_numbers_beyond_all_bounds_are_refused_in_words(value):
+    assert "temperature is a number" in refused(temperature=value)["message"]

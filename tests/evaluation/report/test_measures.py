@@ -80,3 +80,12 @@ def test_rows_are_resampled_together():
 def test_ratio_to_nothing_does_not_exist():
     assert ratio_interval(np.ones(5), np.zeros(5)) is None
     assert ratio_interval(np.ones(0), np.ones(0)) is None
+
+
+def test_a_rate_of_few_keeps_its_value_though_some_draws_have_none_of_it():
+    """Uploads in 5 of 100 prompts: a draw in 150 has none, and says nothing of how many were rejected."""
+    uploads, rejects = np.zeros(100), np.zeros(100)
+    uploads[:5], rejects[:5] = 4.0, (1.0, 2.0, 2.0, 3.0, 2.0)
+    found = ratio_interval(rejects, uploads)
+    assert found is not None and found.mean == pytest.approx(0.5)
+    assert 0.25 <= found.low < 0.5 < found.high <= 0.75

@@ -11,6 +11,8 @@ import pytest
 from fakes import FakeEngine, contextual, mixed, serving
 from rigs import EXAMPLES, STOP, Rig, V, lines, steady
 from uihlm_evaluation.prompts.datasets import Example
+from uihlm_evaluation.runs.configuration import RunConfig
+from uihlm_evaluation.runs.runner import prepare
 from uihlm_evaluation.runs.samples import Sample, SampleWriter
 from uihlm_proto.errors import InvalidRequestError
 
@@ -120,3 +122,21 @@ def test_resume_with_other_prompts_is_refused(rig, tmp_path, examples):
 
 def test_resume_of_nothing_is_a_first_run(rig, tmp_path):
     assert len(rig.run(tmp_path / "deep" / "new", "slm", resume=True)) == 3
+
+
+def test_settings_that_cannot_be_read_are_a_sentence(rig, tmp_path):
+    rig.run(tmp_path, "slm")
+    whole = (tmp_path / "run.json").read_text()
+    (tmp_path / "run.json").write_text(whole[: len(whole) // 2])
+    with pytest.raises(InvalidRequestError, match=r"run\.json cannot be read .*name another --output"):
+        rig.run(tmp_path, "slm", resume=True)
+
+
+def test_other_weights_of_the_same_name_are_not_mixed(tmp_path):
+    config = RunConfig()
+    prepare(tmp_path / "run", config, "p", resume=False, weights={"slm": "a", "llm": "b"})
+    assert prepare(tmp_path / "run", config, "p", resume=True, weights={"slm": "a", "llm": "b"}) == []
+    # A base station somewhere else tells nothing of its weights.
+    assert prepare(tmp_path / "run", config, "p", resume=True, weights={"slm": "a"}) == []
+    with pytest.raises(InvalidRequestError, match="made with other weights of the llm"):
+        prepare(tmp_path / "run", config, "p", resume=True, weights={"slm": "a", "llm": "c"})

@@ -88,3 +88,9 @@ def test_machine_that_answers_nothing_has_no_times():
 def test_fixed_times_are_those_of_every_row():
     times = ComputeTimes.fixed(ROWS, 0.1, 0.2, 0.3)
     assert {times.of(row) for row in [*ROWS, Row.of("confidence")]} == {TimingProfile(0.1, 0.2, 0.3)}
+
+
+def test_a_row_that_nothing_was_timed_for_is_a_sentence():
+    times = ComputeTimes.fixed([Row.of("u", PolicySettings())], 0.01, 0.02, 0.0)
+    with pytest.raises(InvalidRequestError, match=r"nothing was timed .* --controls"):
+        times.of(Row.of("random", PolicySettings(rate=0.5)))

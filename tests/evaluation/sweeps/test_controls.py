@@ -77,3 +77,10 @@ def test_no_row_no_control_and_one_that_is_there_is_not_added():
 )
 def test_controls_to_come_are_known_before_their_knobs(grid, awaited):
     assert [row.policy for row in awaited_controls([Row.of(name) for name in grid])] == awaited
+
+
+def test_the_row_nearest_to_k_3_is_matched_from_both_sides():
+    rows = [Row(f"ui k={k}", "ui", PolicySettings(theta_u=0.5, k=k), 1.0) for k in (1, 4, 5)]
+    found = matched_controls(rows, rounds(**{row.label: many(upload=0.1 * row.rules.k) for row in rows}))
+    [thinned] = [row for row in found if row.policy == "u-random"]
+    assert thinned.rules.rate == pytest.approx(2 * 0.4, abs=0.05)
