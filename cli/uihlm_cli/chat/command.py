@@ -9,7 +9,8 @@ import click
 
 from uihlm_cli import assembly
 from uihlm_cli.chat.loop import Chat
-from uihlm_cli.chat.slash_commands import AUTO, CommandError, Settings, checked, stdin_is_terminal
+from uihlm_cli.chat.settings import AUTO, Settings
+from uihlm_cli.chat.slash_commands import CommandError, checked, stdin_is_terminal
 from uihlm_cli.chat.view import Color, View
 from uihlm_cli.errors import reported
 from uihlm_cli.options.access import access_of

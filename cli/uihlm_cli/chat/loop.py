@@ -5,7 +5,8 @@ from __future__ import annotations
 from uihlm_cli.assembly import Device
 from uihlm_cli.chat.metering import ChatMeter
 from uihlm_cli.chat.pilot import Pilot
-from uihlm_cli.chat.slash_commands import AUTO, Action, Cancelled, CommandError, Entry, Reader, Settings
+from uihlm_cli.chat.settings import AUTO, Settings
+from uihlm_cli.chat.slash_commands import Action, Cancelled, CommandError, Entry, Reader
 from uihlm_cli.chat.view import View
 from uihlm_cli.errors import FAILURES, exit_code
 from uihlm_cli.interrupts import Interrupts

@@ -16,7 +16,8 @@ from typing import IO
 
 import click
 
-from uihlm_cli.chat.slash_commands import COMMANDS, HelpLine, Setting
+from uihlm_cli.chat.settings import Setting
+from uihlm_cli.chat.slash_commands import COMMANDS, HelpLine
 from uihlm_device.tokens import Origin
 from uihlm_device.turn import Turn
 from uihlm_models.tokenizer import Tokenizer
