@@ -53,6 +53,7 @@ WAYS = {
     "tree": Way("hlm", "coupled", (("tree", 8),)),
     "llm": Way("llm"),
     "the LLM runs on": Way("hlm", "dense32", (("run_on", 1),)),
+    "the LLM runs on, in flight": Way("hlm", "dense32", (("run_on", 1), ("in_flight", 3))),
 }
 # Where its tokens come from depends on what was lost, so it has tests of its own.
 TREE_IN_FLIGHT = Way("hlm", "coupled", (("tree", 4), ("in_flight", 4)))

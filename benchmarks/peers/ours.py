@@ -104,7 +104,7 @@ class Ours:
             self.drafter,
             uplink,
             policy(self.name, PolicySettings()),
-            DecodeSettings(sampling, tokens, draft_length=self.length),
+            DecodeSettings(sampling, tokens, draft_length=self.length, run_on=self.length == 1),
             stream.clock,
             stream.ledger,
             TimingProfile(),

@@ -129,10 +129,13 @@ def claims(
         ratio("150 ms: {way}, the best chain", best("RTT 150 ms", chains=True), "coupled", "RTT 150 ms", 2.0),
     ]
     for link, rtt_s in (("RTT 10 ms", 0.01), ("RTT 50 ms", 0.05), ("RTT 150 ms", 0.15)):
-        value, low, high = _speed_up(found["in flight 16"][link], found["coupled"][link])
-        for text, most, goal in closed_forms(timing, coupled, rtt_s):
-            name = f"{link}: chains in flight over waiting, of {text}, {most:.2f}"
-            made.append(Claim(name, value / most, low / most, high / most, f"≥ {goal}", value / most >= goal))
+        closed, bound = closed_forms(timing, coupled, rtt_s)
+        # Where the LLM runs on it is never waited for whole: the bound is of one that waits.
+        for way, forms in (("in flight 16", (closed, bound)), ("in flight 16, runs on", (closed,))):
+            value, low, high = _speed_up(found[way][link], found["coupled"][link])
+            for text, most, goal in forms:
+                name = f"{link}: {way} over waiting, of {text}, {most:.2f}"
+                made.append(Claim(name, value / most, low / most, high / most, f"≥ {goal}", value / most >= goal))
     for name, ms in coded_ms.items():
         made.append(Claim(f"coding one distribution, {name}, ms", ms, ms, ms, "≤ 1", ms <= 1.0))
     exact = [name for name in same if name == "coupled" or name.startswith(("L=", "in flight", "tree"))]

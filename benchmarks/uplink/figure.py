@@ -17,6 +17,7 @@ _CURVES = {
     "coupled": "one draft, waiting",
     "L=4": "blocks of 4",
     "in flight 16": "one draft, in flight",
+    "in flight 4, runs on": "the same, the LLM runs on",
     "tree 16": "tree of 16",
     "tree 64": "tree of 64",
     "tree 4 in flight 8": "trees of 4, 8 in flight",

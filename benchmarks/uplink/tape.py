@@ -66,8 +66,8 @@ class _Player:
         self.session.upload(round_, self.link.clock.now(), *rest)
         self.airtime_s += self.session.request_bill.airtime_s
 
-    def answer(self, *values: Any, positions: int, ran_on: bool) -> None:
-        self._verdict_at = self.session.verdict(*values, positions=positions, ran_on=ran_on)[0]
+    def answer(self, *values: Any, **more: Any) -> None:
+        self._verdict_at = self.session.verdict(*values, **more)[0]
 
 
 class TapedClock(SimulatedClock):
@@ -118,10 +118,8 @@ class _TapedSession(Session):
         """Take the answer to Open as if nothing had run for it."""
         return super()._answer(round, wire_bytes, 0.0, 0.0, 0)
 
-    def _answer(
-        self, round: int, wire_bytes: int, forward_s: float, queue_s: float, positions: int, ran_on: bool = False
+    def verdict(
+        self, round: int, wire_bytes: int, forward_s: float, queue_s: float = 0.0, **more: Any
     ) -> tuple[float, RoundBill]:
-        self._tape.events.append(
-            lambda player: player.answer(round, wire_bytes, forward_s, queue_s, positions=positions, ran_on=ran_on)
-        )
-        return super()._answer(round, wire_bytes, forward_s, queue_s, positions, ran_on)
+        self._tape.events.append(lambda player: player.answer(round, wire_bytes, forward_s, queue_s, **more))
+        return super().verdict(round, wire_bytes, forward_s, queue_s, **more)

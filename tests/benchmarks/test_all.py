@@ -74,9 +74,16 @@ def test_the_older_figures_are_read():
     loop = {"floor": {"ratio": 1.0, "low": 1.0, "high": 1.0}, "slm": {"ratio": 0.95, "low": 0.9, "high": 1.0}}
     (found,) = benchmarks.FIGURES["device-loop"].findings(loop)
     assert found.what == "slm loop ÷ bare llama.cpp loop" and found.goal is not None
-    trip = {"coupled": {"overhead_ms": 1.0, "bare_trip_ms": 0.8, "forward_ms": 19.0}}
-    share, _, ratio = benchmarks.FIGURES["round"].findings(trip)
-    assert (share.median, share.met, ratio.median) == (0.05, True, 0.8)
+    trip = {
+        "coupled": {
+            "overhead_ms": 1.0, "forward_ms": 19.0,
+            "no_run_on_overhead_ms": 2.0, "no_run_on_forward_ms": 18.0, "bare_trip_ms": 1.6,
+        }
+    }  # fmt: skip
+    share, over, waiting, waited, ratio = benchmarks.FIGURES["round"].findings(trip)
+    assert (share.median, share.met, over.median, over.met) == (0.05, True, 1.0, True)
+    assert (waiting.median, waiting.goal, waited.median, waited.goal) == (0.1, None, 2.0, None)
+    assert (ratio.median, ratio.met) == (0.8, False)
 
 
 def test_the_real_size_is_refused_without_a_gpu_and_tried_without_one(monkeypatch, tmp_path, capsys):

@@ -42,14 +42,15 @@ def test_snr_sets_what_the_channel_carries():
     for snr_db in (0, 20):
         found = best("--bandwidth-hz", "1000", "--snr-db", snr_db)
         ways[snr_db] = {way["way"]: way["tok_s"] for way in found["ways"]}
-    assert ways[0]["hlm"] < ways[20]["hlm"] and ways[0]["llm"] == ways[20]["llm"]
+    assert ways[0]["hlm, waits"] < ways[20]["hlm, waits"] and ways[0]["llm"] == ways[20]["llm"]
 
 
 def test_other_codecs_have_their_own_size_and_acceptance_and_no_trees():
     coupled, dense = best("--link", "paper"), best("--link", "paper", "--codec", "dense32")
     assert not any("tree" in way["way"] for way in dense["ways"])
     sizes = {
-        name: next(w for w in found["ways"] if w["way"] == "hlm") for name, found in (("c", coupled), ("d", dense))
+        name: next(w for w in found["ways"] if w["way"] == "hlm, waits")
+        for name, found in (("c", coupled), ("d", dense))
     }
     assert sizes["c"]["payload_bit"] == 16 and sizes["d"]["payload_bit"] > 1.5e6
     assert sizes["d"]["tok_s"] < 0.2

@@ -93,6 +93,20 @@ def test_a_forward_that_ran_on_begins_with_the_answer_before():
     assert verdict_at(session, 5, 0.5) == pytest.approx(6.3 + 0.5 + 0.1)
 
 
+@pytest.mark.parametrize("ran_on", [False, True])
+def test_a_stale_upload_is_answered_as_it_arrives_and_delays_nothing(ran_on):
+    session = open_link(rtt_s=0.2)
+    session.ready(1, 25, forward_s=0.0)
+    upload(session, 2, now=0.2)
+    assert verdict_at(session, 2, positions=0) == pytest.approx(1.3 + 0.1)
+    # Sent before that correction was known.
+    upload(session, 3, now=0.3)
+    assert verdict_at(session, 3, positions=0, stale=True) == pytest.approx(2.3 + 0.1)
+    upload(session, 4, now=1.5)
+    # The forward of 2.5 s began with the correction, at 1.3, or begins as the upload is there, at 3.3.
+    assert verdict_at(session, 4, 2.5, ran_on=ran_on) == pytest.approx((3.8 if ran_on else 5.8) + 0.1)
+
+
 def test_what_ran_on_waits_for_the_engine_where_time_is_real():
     for clock, waited_s in ((SimulatedClock(), 0.0), (EnforcedClock(), 3.0)):
         session = open_link(clock)

@@ -194,7 +194,13 @@ class _Stream:
                 return self._link.clock.now()
             round_ = verdict.round
             arrived_at, bill = self._session.verdict(
-                round_, weight, cost.forward_s, cost.queue_s, positions=_positions(cost), ran_on=cost.ran_on
+                round_,
+                weight,
+                cost.forward_s,
+                cost.queue_s,
+                positions=_positions(cost),
+                ran_on=cost.ran_on,
+                stale=verdict.stale,
             )
         else:
             raise ProtocolError("the base station sent an empty answer: it speaks another protocol")

@@ -8,6 +8,7 @@
 
 A forward that ran on (`Upload.run_on`) needed no upload to begin:
         forward  = the verdict before … + forward time                 and the verdict waits for the upload's arrival
+A stale upload is answered as it arrives, and delays nothing.
 
 Open costs one RTT. Its prefill keeps the base station busy for this session from t₀ + RTT/2 on, while the device does
 its own. Open asks for no grant: that belongs to connecting. With `generate = n` grant and RTT are paid once; every
@@ -155,6 +156,7 @@ class Session:
         *,
         positions: int = 1,
         ran_on: bool = False,
+        stale: bool = False,
     ) -> tuple[float, RoundBill]:
         """Take an answer to an upload; return when it reaches the device, and what it cost.
 
@@ -165,15 +167,23 @@ class Session:
             queue_s: wait for the engine as measured; counts under an enforced clock alone.
             positions: what the forward ran; 0 where the LLM ran nothing for it (a stale upload, or a row left from the
                 prefill): then no forward is charged, whatever the profile says.
-            ran_on: whether the forward began with the answer before.
+            ran_on: whether the forward began with the verdict before.
+            stale: whether this is none: the upload was for a text that a correction has overtaken.
 
         Raises:
             ProtocolError: for a round never sent, or a reported time that is negative or not finite.
         """
-        return self._answer(round, wire_bytes, forward_s, queue_s, positions, ran_on)
+        return self._answer(round, wire_bytes, forward_s, queue_s, positions, ran_on, stale)
 
     def _answer(
-        self, round: int, wire_bytes: int, forward_s: float, queue_s: float, positions: int, ran_on: bool = False
+        self,
+        round: int,
+        wire_bytes: int,
+        forward_s: float,
+        queue_s: float,
+        positions: int,
+        ran_on: bool = False,
+        stale: bool = False,
     ) -> tuple[float, RoundBill]:
         for name, seconds in (("forward_s", forward_s), ("queue_s", queue_s)):
             if not (math.isfinite(seconds) and seconds >= 0.0):
@@ -184,11 +194,13 @@ class Session:
         charged_s = self._link.timing.charged_s(forward_s, positions)
         waited_s = 0.0 if self._link.clock.simulated else queue_s
         if ran_on:
-            self._basestation_free_at = max(arrival_at, self._basestation_free_at + waited_s + charged_s)
+            answered_at = max(arrival_at, self._basestation_free_at + waited_s + charged_s)
         else:
-            self._basestation_free_at = max(arrival_at + waited_s, self._basestation_free_at) + charged_s
+            answered_at = max(arrival_at + waited_s, self._basestation_free_at) + charged_s
+        if not stale:
+            self._basestation_free_at = answered_at
         downlink_s = self._link.settings.downlink_airtime_s(8 * wire_bytes)
-        reached_at = self._link._occupy_downlink(self._basestation_free_at, downlink_s) + self._link.settings.rtt_s / 2
+        reached_at = self._link._occupy_downlink(answered_at, downlink_s) + self._link.settings.rtt_s / 2
         bill = RoundBill(
             round,
             downlink_wire_bytes=wire_bytes,

@@ -24,6 +24,7 @@ from uihlm_cli.options.groups import (
     model_options,
     risk_options,
     rule_options,
+    upload_options,
 )
 from uihlm_cli.options.link_traces import trace_words
 from uihlm_cli.options.meters import meter_options, open_meter
@@ -59,6 +60,7 @@ _DEFAULTS = {"max_tokens": 512, "codec": "coupled"}
 @one_of("--color", Color.AUTO, "Colours; auto is a terminal without NO_COLOR.")
 @rule_options
 @decode_options
+@upload_options
 @audit_options
 @risk_options
 @link_options("none", ClockMode.ENFORCED)

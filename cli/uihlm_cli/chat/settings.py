@@ -118,7 +118,7 @@ class Settings:
 def _config(values: Values) -> RunConfig:
     if not -(2**63) <= values["seed"] < 2**63:
         raise InvalidRequestError(f"seed must fit 64 bits with sign, got {values['seed']}")
-    chosen = {"draft_length": 1, "in_flight": 1, "tree": 0, "run_on": False}
+    chosen = {"draft_length": 1, "in_flight": 1, "tree": 0, "run_on": None}
     if values["policy"] == AUTO and any(values[name] != waits for name, waits in chosen.items()):
         raise click.BadParameter(
             "auto chooses them for each answer: leave out --draft-length, --in-flight, --tree and --run-on",

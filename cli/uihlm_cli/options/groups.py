@@ -92,6 +92,10 @@ decode_options: Callable[[F], F] = group(
         default=_DEFAULT.codec,
         help=f"Uplink codec: {', '.join(codec_names())}; lattice:k=16,l=128 and lattice:tv=0.05,alpha=0.1 set its grid.",
     ),
+    one_of("--estimator", _DEFAULT.decode.estimator, "Of the uncertainty u: its mean, or the paper's 20 samples."),
+)
+
+upload_options: Callable[[F], F] = group(
     option(
         "--draft-length",
         type=draft_length,
@@ -107,8 +111,9 @@ decode_options: Callable[[F], F] = group(
     ),
     option(
         "--run-on/--no-run-on",
-        default=False,
-        help="Under hlm, have the LLM run its next forward with its verdict instead of with the next upload (the papers).",
+        default=None,
+        help="Under hlm, have the LLM run its next forward with its verdict, or with the next upload as in the papers.  "
+        "[default: with its verdict where drafts go one by one]",
     ),
     option(
         "--tree",
@@ -116,7 +121,6 @@ decode_options: Callable[[F], F] = group(
         default=0,
         help="Nodes of the draft tree an upload carries under hlm with --codec coupled; 0 sends no tree.",
     ),
-    one_of("--estimator", _DEFAULT.decode.estimator, "Of the uncertainty u: its mean, or the paper's 20 samples."),
 )
 
 audit_options: Callable[[F], F] = group(

@@ -49,7 +49,6 @@ def link_settings(values: Values, start: LinkSettings | None = None) -> LinkSett
 def run_config(values: Values, policies: tuple[str, ...], selection: Selection = Selection()) -> RunConfig:
     """Return the settings that the flags of all groups say; click.UsageError where two of them exclude each other."""
     _check_tree(values, policies)
-    _check_run_on(values, policies)
     _check_audits(values)
     link, load = link_settings(values), loaded(values)
     transmit_w = link.radio.transmit_power_w if link.radio is not None else 0.0
@@ -64,7 +63,7 @@ def run_config(values: Values, policies: tuple[str, ...], selection: Selection =
             readout=Readout(values["readout"]),
             draft_length=values["draft_length"],
             in_flight=values["in_flight"],
-            run_on=values["run_on"],
+            run_on=_runs_on(values, policies),
             audit=values["audit"],
             # Not a flag of commands whose rows share their answers between workers.
             risk=values.get("risk"),
@@ -103,14 +102,18 @@ def _check_tree(values: Values, policies: tuple[str, ...]) -> None:
         raise click.BadParameter(problem, param_hint="--tree")
 
 
-def _check_run_on(values: Values, policies: tuple[str, ...]) -> None:
-    """Refuse to let the LLM run on where it would not."""
-    if values["run_on"] and ("hlm" not in policies or values["draft_length"] != 1 or values["tree"]):
+def _runs_on(values: Values, policies: tuple[str, ...]) -> bool:
+    """Return whether the LLM runs on: wherever it can, unless told not to. Refuse it where it cannot."""
+    single = "hlm" in policies and values["draft_length"] == 1 and not values["tree"]
+    if values["run_on"] is None:
+        return single
+    if values["run_on"] and not single:
         raise click.BadParameter(
             "needs --policy hlm with one draft an upload: leave out --draft-length and --tree; got --policy "
             f"{', '.join(policies)}",
             param_hint="--run-on",
         )
+    return bool(values["run_on"])
 
 
 def _check_audits(values: Values) -> None:

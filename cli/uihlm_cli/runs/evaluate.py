@@ -23,6 +23,7 @@ from uihlm_cli.options.groups import (
     rule_options,
     run_options,
     selection_options,
+    upload_options,
 )
 from uihlm_cli.options.link_traces import trace_words
 from uihlm_cli.options.load import load_option
@@ -46,6 +47,7 @@ from uihlm_evaluation.runs.runner import Bench, run
 )
 @rule_options
 @decode_options
+@upload_options
 @audit_options
 @risk_options
 @link_options("paper", ClockMode.SIMULATED)

@@ -23,6 +23,7 @@ from uihlm_cli.options.groups import (
     model_options,
     run_options,
     selection_options,
+    upload_options,
 )
 from uihlm_cli.options.meters import OpenMeter, meter_options, open_meter
 from uihlm_cli.options.outages import outage_options
@@ -32,7 +33,7 @@ from uihlm_device.rules.policies import names
 from uihlm_evaluation.prompts.datasets import Dataset
 from uihlm_evaluation.runs.configuration import ClockMode, RunConfig, Selection
 from uihlm_evaluation.runs.meters import MeterKind
-from uihlm_evaluation.sweeps.grid import KNOBS, grid
+from uihlm_evaluation.sweeps.grid import KNOBS, PAPER_POLICIES, grid
 
 if TYPE_CHECKING:
     from uihlm_evaluation.runs.rows import Row
@@ -57,6 +58,7 @@ _PAPER = "slm, llm, hlm, u, i for each k, ui for each k and γ"
     help="Add random, confidence and u-random, set to upload as often as u and ui did.",
 )
 @decode_options
+@upload_options
 @audit_options
 @link_options("paper", ClockMode.SIMULATED)
 @energy_options
@@ -124,8 +126,9 @@ def sweep_config(values: Values, selection: Selection) -> RunConfig:
     plain = {"k": own.rules.k, "gamma": own.decode.gamma, "theta_c": own.rules.theta_c, "rate": own.rules.rate}
     profile = values["profile"]
     theta_u = own.rules.theta_u if profile is None else profile.knobs.get("theta_u", own.rules.theta_u)
-    config = run_config({**values, **plain, "theta_u": theta_u}, ("sweep",), selection)
-    rows = grid(config, values["policy"], {knob: values[knob] for knob in KNOBS if values[knob]})
+    policies = tuple(values["policy"]) or PAPER_POLICIES
+    config = run_config({**values, **plain, "theta_u": theta_u}, policies, selection)
+    rows = grid(config, policies, {knob: values[knob] for knob in KNOBS if values[knob]})
     return replace(
         config, policies=tuple(dict.fromkeys(row.policy for row in rows)), grid=rows, agreement=values["agreement"]
     )

@@ -18,6 +18,7 @@ from uihlm_cli.options.groups import (
     link_options,
     model_options,
     rule_options,
+    upload_options,
 )
 from uihlm_cli.options.meters import OpenMeter, meter_options, open_meter
 from uihlm_cli.options.outages import outage_options
@@ -59,6 +60,7 @@ _MOST_PARALLEL = 16
 @option("--seed", type=int, help="Seed of requests that name none.  [default: another one for each, told in its usage]")
 @rule_options
 @decode_options
+@upload_options
 @audit_options
 @link_options("none", ClockMode.ENFORCED)
 @energy_options

@@ -6,6 +6,7 @@
                                                      E = (1 − α^(L+1))/(1 − α), p = L + 1
     hlm, tree of N   o + n/E·(d + ℓ + f(N + 1))      E tokens a trip, d what growing a tree takes, as measured
     hlm, in flight   o + n·Σ P(k)·S_k ÷ Σ P(k)·k     uihlm_evaluation/planning/flights.py
+    hlm, runs on     o + max(n·(t + ℓ), t + ℓ + (n − 1)·f(1))    the forward beside draft and trip
     u, rate r        o + n·t_u + n·r·(ℓ + f(1/r))    the ids skipped since the last upload ride on the next
 
 o is what opening a stream adds: the first upload leaves no sooner than a round trip after Open. The prompt's prefill is left
@@ -129,7 +130,7 @@ class Model:
             case Family.LLM:
                 return self._llm(conditions, timing)
             case Family.FLIGHTS:
-                return self._flights(way.in_flight, conditions, timing)
+                return self._flights(way, conditions, timing)
             case Family.SKIPPING:
                 rate = next(point.upload_rate for point in self.figures.skipping if point.theta_u == way.theta_u)
                 draft_s = self.figures.u_draft_s
@@ -191,19 +192,22 @@ class Model:
         elapsed_s = opening_s + first_s + further * max(forward_s, down_s)
         return Spent(elapsed_s, 0.0, airtime_s, further * forward_s, further, further)
 
-    def _flights(self, window: int, conditions: Conditions, timing: TimingProfile) -> Spent:
+    def _flights(self, way: Way, conditions: Conditions, timing: TimingProfile) -> Spent:
         link, n = conditions.link, conditions.tokens
         airtime_s, forward_s = self._sizes.airtime_s(link, 1), _forward_s(timing, 1.0)
         draft_s = self.figures.draft_s
         times = FlightTimes(
-            draft_s, link.grant_delay_s, airtime_s, link.rtt_s, forward_s, self._sizes.downlink_s(link, 1)
+            draft_s, link.grant_delay_s, airtime_s, link.rtt_s, forward_s, self._sizes.downlink_s(link, 1), way.run_on
         )
-        mean = stretch(self._acceptance, window, times, n)
+        mean = stretch(self._acceptance, way.in_flight, times, n)
         stretches = n / mean.tokens
         opening_s = max(0.0, link.rtt_s - draft_s) if conditions.opens else 0.0
         sent = stretches * mean.drafts
+        # The prefill's row judges the first draft: its forward is not waited for, or what of it would be.
+        trip_s = draft_s + times.grant_s + airtime_s + link.rtt_s + times.downlink_s
+        unmade_s = max(0.0, forward_s - trip_s) if way.run_on else forward_s
         return Spent(
-            opening_s + stretches * mean.seconds - forward_s,
+            opening_s + stretches * mean.seconds - unmade_s,
             sent * draft_s,
             sent * airtime_s,
             (n - 1) * forward_s,

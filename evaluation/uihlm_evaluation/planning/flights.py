@@ -11,7 +11,8 @@ probability α each, so with K the longest stretch looked at
 S_k is what the rules of the link (uihlm_wireless/link.py) and of the loop (uihlm_device/decoder.py) make of it; nothing in it
 is random. Uploads that a correction overtook cost airtime, and no forward: the base station knows them to be stale. Where the
 uplink is slower than the drafter they keep it busy into the next stretch: that begins behind the mean backlog which such a
-stretch leaves, a fixed point.
+stretch leaves, a fixed point. Where the LLM runs on, the first forward of a stretch begins with the correction, half a round
+trip before the device knows of it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ _CLOSE = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class FlightTimes:
-    """Seconds of the parts of a round: a draft, an uplink grant, the air, the round trip, a forward, the downlink."""
+    """Seconds of the parts of a round: a draft, an uplink grant, the air, the round trip, a forward, the downlink.
+
+    `run_on` is whether a forward begins with the verdict before it, or with its upload.
+    """
 
     draft_s: float
     grant_s: float
@@ -36,6 +40,7 @@ class FlightTimes:
     rtt_s: float
     forward_s: float
     downlink_s: float
+    run_on: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,9 @@ def stretch(acceptance: float, window: int, times: FlightTimes, longest: int) ->
 def _after(backlog_s: float, acceptance: float, window: int, times: FlightTimes, longest: int) -> Stretch:
     """Return the means of a stretch that begins with the uplink busy for `backlog_s`."""
     uplink_free = backlog_s
-    now = basestation_free = downlink_free = left = 0.0
+    now = downlink_free = left = 0.0
+    # It answered with the correction.
+    basestation_free = -times.downlink_s - times.rtt_s / 2
     verdicts: deque[float] = deque()
     drafts = landed = 0
     tokens = seconds = made = 0.0
@@ -85,7 +92,10 @@ def _after(backlog_s: float, acceptance: float, window: int, times: FlightTimes,
             # The grant is asked for only where the link is idle.
             uplink_free = (uplink_free if uplink_free > now else now + times.grant_s) + times.airtime_s
             arrival = uplink_free + times.rtt_s / 2
-            basestation_free = max(arrival, basestation_free) + times.forward_s
+            if times.run_on:
+                basestation_free = max(arrival, basestation_free + times.forward_s)
+            else:
+                basestation_free = max(arrival, basestation_free) + times.forward_s
             downlink_free = max(basestation_free, downlink_free) + times.downlink_s
             verdicts.append(downlink_free + times.rtt_s / 2)
     return Stretch(tokens, seconds, made, left)

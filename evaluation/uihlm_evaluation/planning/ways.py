@@ -34,7 +34,8 @@ class Way:
         in_flight: uploads that may wait for their verdicts.
         tree: nodes of the tree an upload carries; 0: none.
         theta_u: threshold of `u`; None elsewhere.
-        run_on: whether the LLM's forward begins with the verdict before (single drafts alone).
+        run_on: whether the LLM's forward begins with the verdict before (single drafts alone), or with the upload, as in the
+            papers.
     """
 
     policy: str
@@ -67,8 +68,8 @@ class Way:
             parts.append(f"--in-flight {self.in_flight}")
         if self.tree:
             parts.append(f"--tree {self.tree}")
-        if self.run_on:
-            parts.append("--run-on")
+        if self.family in (Family.WAITING, Family.FLIGHTS) and not self.run_on:
+            parts.append("--no-run-on")
         return " ".join(parts)
 
     def __str__(self) -> str:
@@ -78,11 +79,13 @@ class Way:
             case Family.BLOCKS:
                 return f"hlm, blocks of {self.draft_length}"
             case Family.FLIGHTS:
-                return f"hlm, {self.in_flight} in flight"
+                return f"hlm, {self.in_flight} in flight" + ("" if self.run_on else ", waits")
             case Family.TREES:
                 return f"hlm, tree of {self.tree}"
+            case Family.WAITING:
+                return "hlm, runs on" if self.run_on else "hlm, waits"
             case _:
-                return f"{self.policy}, run on" if self.run_on else self.policy
+                return self.policy
 
 
 SLM = Way("slm")
@@ -102,7 +105,7 @@ def ways(figures: PlanFigures, risk: float, trees: bool = True) -> list[Way]:
         found.append(Way("u", theta_u=point.theta_u))
     found += [Way("hlm"), Way("hlm", run_on=True)]
     found += [Way("hlm", draft_length=length) for length in LENGTHS]
-    found += [Way("hlm", in_flight=window) for window in WINDOWS]
+    found += [Way("hlm", in_flight=window, run_on=True) for window in WINDOWS]
     return [*found, *(Way("hlm", tree=tree.nodes) for tree in figures.trees if trees)]
 
 

@@ -85,7 +85,7 @@ class RunConfig:
 
     selection: Selection = Selection()
     policies: tuple[str, ...] = DEFAULT_POLICIES
-    decode: DecodeSettings = field(default_factory=lambda: DecodeSettings(Sampling(temperature=0.6)))
+    decode: DecodeSettings = field(default_factory=lambda: DecodeSettings(Sampling(temperature=0.6), run_on=True))
     rules: PolicySettings = PolicySettings()
     codec: str = "dense32"
     link: LinkSettings = LinkSettings()

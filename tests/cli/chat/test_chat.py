@@ -34,9 +34,9 @@ def test_end_of_turn_line_is_exact(bench):
     bench.llm_says = lambda head: "hallo"
     result = chat("What?", "--policy", "hlm", "--link", "paper")
     # Six tokens, five of them accepted; the prefill judges the first, so five forwards are charged.
-    # Airtime 256·32 bit: 47.04 ms an upload.
+    # Airtime 256·32 bit: 47.04 ms an upload, in which the LLM's forward takes place.
     assert result.stderr == (
-        "[6 tokens · 13.6 tok/s · uploaded 100% · accepted 83% · LLM 1.00 forwards/tok · 8.19 kbit/tok"
+        "[6 tokens · 17.5 tok/s · uploaded 100% · accepted 83% · LLM 1.00 forwards/tok · 8.19 kbit/tok"
         " · link 0.28 s · energy saved ≥ 0%]\n"
     )
 

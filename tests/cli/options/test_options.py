@@ -23,7 +23,7 @@ SETTINGS = {
     "--max-tokens": ("7", "decode.max_tokens", 7),
     "--draft-length": ("4", "decode.draft_length", 4),
     "--in-flight": ("3", "decode.in_flight", 3),
-    "--run-on": (None, "decode.run_on", True),
+    "--no-run-on": (None, "decode.run_on", False),
     "--tree": ("16", "decode.tree", 16),
     "--audit": (None, "decode.audit", True),
     "--decide": ("distribution", "decode.decide", "distribution"),
@@ -96,7 +96,7 @@ def test_no_flags_are_the_defaults_of_the_settings():
 
 def test_every_flag_of_eval_is_accounted_for():
     flags = {max(p.opts, key=len) for p in command.params if isinstance(p, click.Option)}
-    assert flags == SETTINGS.keys() | ELSEWHERE
+    assert flags == {flag.replace("--no-run-on", "--run-on") for flag in SETTINGS} | ELSEWHERE
     assert not SETTINGS.keys() & ELSEWHERE
 
 
@@ -109,11 +109,14 @@ def test_flag_sets_its_setting_and_changes_the_digest(flag):
     # A tree cannot be without the codec that its verdict takes, nor a controller without its budget.
     company = {"--tree": ("--codec", "coupled"), "--recalibrate": ("--risk", "0.1")}.get(flag, ())
     changed = config(flag, *([] if text is None else [text]), *company)
-    assert plain(changed, name) == expected
+    # What is off is not written down.
+    assert plain(changed, name) == expected if name != "decode.run_on" else not changed.decode.run_on
     assert changed.digest() != RunConfig().digest()
     # Nothing else moves, but for what follows from it.
     follows = {
-        "--tree": {"codec"},
+        # The LLM runs on behind single drafts.
+        "--draft-length": {"decode.run_on"},
+        "--tree": {"codec", "decode.run_on"},
         "--recalibrate": {"decode.risk"},
         "--model": {"llm"},
         "--transmit-power-dbm": {"joules.transmit_w"},
@@ -250,10 +253,24 @@ def test_the_llm_runs_on_behind_single_drafts_alone(arguments, policies):
     assert refused.value.exit_code == 2
 
 
-def test_a_run_without_it_keeps_its_digest():
-    assert "run_on" not in config().to_dict()["decode"]
-    assert config("--run-on").digest() != config().digest()
-    assert RunConfig.from_dict(config("--run-on").to_dict()) == config("--run-on")
+@pytest.mark.parametrize("arguments", [(), ("--in-flight", "3")])
+def test_where_it_may_run_on_the_flag_decides(arguments):
+    assert config("--run-on", *arguments).decode.run_on and not config("--no-run-on", *arguments).decode.run_on
+
+
+def test_left_open_it_runs_on_where_drafts_go_one_by_one():
+    assert config().decode.run_on and config("--in-flight", "2").decode.run_on
+    for arguments in (("--draft-length", "4"), ("--draft-length", "auto"), ("--tree", "4", "--codec", "coupled")):
+        assert not config(*arguments).decode.run_on, arguments
+    assert not run_config(parsed(), ("llm", "u", "ui")).decode.run_on
+
+
+def test_a_run_in_the_papers_order_keeps_its_digest():
+    # Runs of versions that knew nothing else have no word of it, and waited.
+    waits = config("--no-run-on")
+    assert "run_on" not in waits.to_dict()["decode"] and waits.digest() != config().digest()
+    assert RunConfig.from_dict(waits.to_dict()) == waits
+    assert RunConfig.from_dict(config().to_dict()) == config()
 
 
 def test_budget_implies_the_audit():

@@ -94,7 +94,7 @@ def test_folder_with_a_run_is_not_written_over(prompts):
         (["--max-tokens", "9"], "decode.max_tokens: 8 → 9"),
         (["--limit", "2"], "selection.limit: None → 2"),
         (["--rtt-s", "0.1"], "link.rtt_s: 0.0 → 0.1"),
-        (["--policy", "hlm"], "policies: "),
+        (["--policy", "u"], "policies: "),
         (["--server", "127.0.0.1:1"], "llm: bundled → None"),
     ],
 )

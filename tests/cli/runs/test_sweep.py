@@ -121,6 +121,20 @@ def test_shared_work_changes_no_token(prompts):
         assert told("alone", theirs)
 
 
+def test_the_llm_runs_on_behind_hlm_unless_it_is_told_to_wait(prompts):
+    for folder, flags, runs_on in (("on", (), True), ("waits", ("--no-run-on",), False)):
+        swept(prompts, "--policy", "hlm", "--policy", "u", "--no-controls", *flags, folder=folder)
+        assert results(folder)["config"]["decode"].get("run_on", False) is runs_on
+    took_s = {
+        (folder, entry["policy"]): entry["latency_s"]["mean"]
+        for folder in ("on", "waits")
+        for entry in results(folder)["policies"]
+    }
+    assert took_s["on", "hlm"] < took_s["waits", "hlm"] and took_s["on", "u"] == took_s["waits", "u"]
+    refused = invoke("sweep", "--dataset", prompts, "--policy", "u", "--run-on")
+    assert refused.exit_code == 2 and "got --policy u" in refused.stderr
+
+
 def test_rows_share_their_drafts(prompts, weights):
     swept(prompts, "--policy", "ui", "--no-controls")
     drafts = weights.drafts

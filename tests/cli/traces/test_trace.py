@@ -139,6 +139,9 @@ def test_a_prompt_that_fails_is_told_of(prompts, weights):
         (("--resume",), "--resume needs --output"),
         (("--held-out", "1.5"), "not in the range"),
         (("--store", "csv"), "'csv' is not one of"),
+        # Drafts go one by one, so that each is judged.
+        (("--draft-length", "4"), "No such option"),
+        (("--tree", "4"), "No such option"),
     ],
 )
 def test_flags_that_cannot_be_are_usage_errors(prompts, arguments, sentence):

@@ -26,8 +26,8 @@ GIVEN = {
     "outage": Outage(OnOutage.LOCAL, 3.0),
     "trace": LinkTrace("t.csv", "0" * 64),
 }
-# A budget of risk is set, so that it may be held.
-BASE = RunConfig(link=profile("nr"), decode=dataclasses.replace(RunConfig().decode, risk=0.2))
+# A budget of risk is set, so that it may be held; and the LLM waits, as it must behind a tree or a block.
+BASE = RunConfig(link=profile("nr"), decode=dataclasses.replace(RunConfig().decode, risk=0.2, run_on=False))
 
 
 def changed(value: Any) -> Any:
