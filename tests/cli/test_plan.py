@@ -62,7 +62,7 @@ def test_other_codecs_have_their_own_size_and_acceptance_and_no_trees():
         (("--snr-db", "3", "--noise-dbm", "-100"), "--snr-db and --noise-dbm say the same"),
         (("--measure",), "--measure writes a profile into --output DIR"),
         (("--output", "x"), "--measure writes a profile into --output DIR"),
-        (("--position-time-s", "0.1"), "--position-time-s goes with --forward-time-s"),
+        (("--position-time-s", "0.1"), "give the first one's with --forward-time-s"),
         (("--map", "map.jpg"), "must end in .svg or .png, got map.jpg"),
         (("--clock", "simulated"), "No such option"),
     ],

@@ -27,14 +27,24 @@ class Loaded:
     basestation_w: float
 
 
+def check_position_time(values: Values) -> None:
+    """Refuse the time of a forward's further positions without that of the first."""
+    if values["position_time_s"] and values["forward_time_s"] is None:
+        raise click.BadParameter(
+            "is what each further position of a forward takes: give the first one's with --forward-time-s",
+            param_hint="--position-time-s",
+        )
+
+
 def loaded(values: Values) -> Loaded:
     """Return the charges under `--load`: times as given, else as the profile measured them, × the batch curve; of the joules of
     such a forward a session's share is one of those it serves. As in a plan (uihlm_evaluation/planning/equations.py).
 
     Raises:
-        click.BadParameter: under a clock that waits for real forwards, or without a batch curve.
+        click.BadParameter: under a clock that waits for real forwards, without a batch curve, or for half of a forward's time.
     """
     sessions: int = values.get("load") or 1
+    check_position_time(values)
     forward_s, position_s, watts = values["forward_time_s"], values["position_time_s"] or 0.0, values["basestation_w"]
     if sessions == 1:
         return Loaded(forward_s, position_s, watts)

@@ -11,6 +11,7 @@ import click
 from uihlm_cli.errors import reported
 from uihlm_cli.options.flags import OUTPUT_FOLDER, Values, format_option, one_of, option
 from uihlm_cli.options.groups import config_option, energy_options, link_options, model_options, selection_group
+from uihlm_cli.options.load import check_position_time
 from uihlm_cli.options.settings import link_settings
 from uihlm_cli.options.types import codec_name
 from uihlm_evaluation.calibration.plan_figures import PlanFigures
@@ -101,8 +102,7 @@ def _check(values: Values) -> None:
         raise click.UsageError("--snr-db and --noise-dbm say the same: give one of them")
     if values["measure"] != (values["output"] is not None):
         raise click.UsageError("--measure writes a profile into --output DIR: give both, or neither")
-    if values["position_time_s"] is not None and values["forward_time_s"] is None:
-        raise click.UsageError("--position-time-s goes with --forward-time-s: give both")
+    check_position_time(values)
     if values["map"] is not None and values["map"].suffix not in _MAP_FORMS:
         raise click.BadParameter(f"must end in .svg or .png, got {values['map'].name}", param_hint="--map")
 

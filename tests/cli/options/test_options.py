@@ -107,7 +107,11 @@ def test_flag_sets_its_setting_and_changes_the_digest(flag):
         (option,) = (p for p in command.params if p.name == "estimator")
         text = expected = next(choice for choice in option.type.choices if choice != option.default)
     # A tree cannot be without the codec that its verdict takes, nor a controller without its budget.
-    company = {"--tree": ("--codec", "coupled"), "--recalibrate": ("--risk", "0.1")}.get(flag, ())
+    company = {
+        "--tree": ("--codec", "coupled"),
+        "--recalibrate": ("--risk", "0.1"),
+        "--position-time-s": ("--forward-time-s", "0.25"),
+    }.get(flag, ())
     changed = config(flag, *([] if text is None else [text]), *company)
     # What is off is not written down.
     assert plain(changed, name) == expected if name != "decode.run_on" else not changed.decode.run_on
@@ -118,6 +122,7 @@ def test_flag_sets_its_setting_and_changes_the_digest(flag):
         "--draft-length": {"decode.run_on"},
         "--tree": {"codec", "decode.run_on"},
         "--recalibrate": {"decode.risk"},
+        "--position-time-s": {"timing.forward_s"},
         "--model": {"llm"},
         "--transmit-power-dbm": {"joules.transmit_w"},
     }.get(flag, set())
@@ -231,6 +236,11 @@ def test_tree_needs_hlm_and_coupled(arguments, policies):
 def test_tree_excludes_blocks(other):
     with pytest.raises(click.BadParameter, match="takes the place of --draft-length"):
         config("--tree", "4", "--codec", "coupled", *other)
+
+
+def test_a_further_position_has_no_time_without_the_first():
+    with pytest.raises(click.BadParameter, match="give the first one's with --forward-time-s"):
+        config("--position-time-s", "0.1")
 
 
 def test_tree_may_have_a_window():
