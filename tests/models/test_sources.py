@@ -1,6 +1,7 @@
 """What --model takes, and what is said when there is nothing of that name."""
 
 import hashlib
+import os
 
 import pytest
 
@@ -29,6 +30,19 @@ def test_local_folder_needs_a_config(tmp_path):
         resolve(str(tmp_path), Role.TARGET)
     (tmp_path / "config.json").write_text("{}")
     assert resolve(str(tmp_path), Role.TARGET).kind is Kind.TORCH
+
+
+def test_weights_are_read_once_for_their_digest_and_again_once_they_changed(tmp_path, monkeypatch):
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"GGUF one")
+    source = ModelSource(Kind.GGUF, path, "model")
+    read, digest = [], hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda file, name: read.append(name) or digest(file, name))
+    first = file_sha256(source)
+    assert file_sha256(source) == first and len(read) == 1
+    path.write_bytes(b"GGUF two")
+    os.utime(path, ns=(1, 1))
+    assert file_sha256(source) == hashlib.sha256(b"GGUF two").hexdigest() != first and len(read) == 2
 
 
 def test_folder_digest_depends_on_every_weight_file(tmp_path):
