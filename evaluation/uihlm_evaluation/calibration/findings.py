@@ -17,6 +17,7 @@ from uihlm_evaluation.calibration.resampling import Resampler
 from uihlm_evaluation.calibration.thresholds import Threshold, ThresholdOutcome, outcomes
 from uihlm_evaluation.calibration.trace import Trace
 from uihlm_evaluation.runs.provenance import collect
+from uihlm_evaluation.whole_files import write_whole
 
 CALIBRATION = "calibration.json"
 
@@ -129,4 +130,4 @@ def document(findings: Findings, profile: Profile, trace: Trace, failed: Sequenc
 def write(output: Path, content: dict[str, Any]) -> None:
     """Write `calibration.json` into a folder."""
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    (output / CALIBRATION).write_text(text, encoding="utf-8")
+    write_whole(output / CALIBRATION, text)

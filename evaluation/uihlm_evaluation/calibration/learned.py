@@ -26,6 +26,7 @@ from uihlm_evaluation.calibration.capture import captured, gain
 from uihlm_evaluation.calibration.resampling import FloatArray
 from uihlm_evaluation.calibration.trace import Trace, TraceError
 from uihlm_evaluation.quality.bootstrap import Interval
+from uihlm_evaluation.whole_files import write_whole
 
 LEARNED, COMPARISON = "learned.npz", "learned.json"
 FOLDS = 10
@@ -135,7 +136,7 @@ class Comparison:
     def save(self, folder: Path) -> None:
         """Write `learned.json` into a folder."""
         text = json.dumps(self.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        (folder / COMPARISON).write_text(text, encoding="utf-8")
+        write_whole(folder / COMPARISON, text)
 
     def to_json(self) -> dict[str, Any]:
         """Return the object of `learned.json`."""

@@ -18,6 +18,7 @@ from typing import Any, Self
 from uihlm_evaluation.calibration.plan_figures import PlanFigures
 from uihlm_evaluation.quality.bootstrap import Interval
 from uihlm_evaluation.runs.configuration import RunConfig
+from uihlm_evaluation.whole_files import write_whole
 from uihlm_proto.errors import InvalidRequestError
 
 PROFILE = "profile.json"
@@ -141,7 +142,7 @@ class Profile:
 
     def save(self, folder: Path) -> None:
         """Write `profile.json` into a folder."""
-        (folder / PROFILE).write_text(self.to_json(), encoding="utf-8")
+        write_whole(folder / PROFILE, self.to_json())
 
     def check_models(self, slm_sha256: str | None, llm_sha256: str | None) -> list[str]:
         """Return warnings about a pair that cannot be told from the profile's.

@@ -31,6 +31,7 @@ from uihlm_evaluation.calibration.layers import LayerStatistics, layer_statistic
 from uihlm_evaluation.calibration.trace import TOP_LOGITS, Trace, TraceHeader, joined, load_trace
 from uihlm_evaluation.prompts.datasets import Dataset, Example
 from uihlm_evaluation.runs.configuration import RunConfig
+from uihlm_evaluation.whole_files import write_whole
 from uihlm_proto.errors import InvalidRequestError, UihlmError, UnavailableError
 from uihlm_proto.randomness import session_key
 
@@ -253,7 +254,7 @@ def prepare(settings: TraceSettings, examples: Sequence[Example], output: Path, 
             )
         return
     output.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({**here, "config": settings.config.to_dict()}, indent=1) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps({**here, "config": settings.config.to_dict()}, indent=1) + "\n")
 
 
 def _answered(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from uihlm_evaluation.calibration.trace import TraceError
+from uihlm_evaluation.whole_files import write_whole
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -106,7 +107,7 @@ class Manifest:
 
     def save(self, folder: Path) -> None:
         """Write the file into a folder."""
-        (folder / MANIFEST).write_text(self.to_json(), encoding="utf-8")
+        write_whole(folder / MANIFEST, self.to_json())
 
 
 def load_manifest(folder: Path) -> Manifest:
