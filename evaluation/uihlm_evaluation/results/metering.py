@@ -33,7 +33,9 @@ def lay_over(folder: Path, files: MeterFiles) -> list[PolicyResult]:
         how = "joules were modelled" if facts is None else f"joules were measured by {facts.kind}"
         raise InvalidRequestError(f"{folder} noted no times for a wall meter, its {how}: run it with --meter csv")
     meters = opened_files(files, facts.shared)
-    samples = {whose: _laid_over(sample, meters, facts.shared) for whose, sample in run.samples.items()}
+    # Without a file of its own a base station may have told of its joules itself; what stands there may be a file's, too.
+    tells = not facts.shared and facts.basestation is None
+    samples = {whose: _laid_over(sample, meters, facts.shared, tells) for whose, sample in run.samples.items()}
     results = []
     for label, result in run.results.items():
         own = [sample for sample in samples.values() if sample.policy == label]
@@ -53,15 +55,14 @@ def _name(path: Path | None) -> str | None:
     return None if path is None else str(path)
 
 
-def _laid_over(sample: Sample, meters: dict[str, WallMeter], shared: bool) -> Sample:
+def _laid_over(sample: Sample, meters: dict[str, WallMeter], shared: bool, tells: bool) -> Sample:
     if sample.failed:
         return sample
     what = f"prompt {sample.prompt} under {sample.policy}"
     if sample.started_unix_s is None or sample.ended_unix_s is None:
         raise InvalidRequestError(f"{what} has no times on the wall clock: run it again with --meter csv")
     read = read_window(Measured(sample.started_unix_s, sample.ended_unix_s), meters, shared, what)
-    # Without a file of its own, a base station may have told of its joules itself.
-    told = None if shared else sample.measured_basestation_j
+    told = sample.measured_basestation_j if tells else None
     return replace(
         sample,
         measured_device_j=read.device_j,

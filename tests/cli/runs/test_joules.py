@@ -73,6 +73,10 @@ def test_device_and_base_station_have_a_meter_each(prompts, weights):
     entry, told = by_policy()["hlm"], by_policy("told")["hlm"]
     assert entry["measured_j"] == pytest.approx(450.0 * sum(spans()), abs=1e-2)
     assert told["measured_basestation_j"] == pytest.approx(3.0 * told["llm_forwards_per_token"] * told["tokens"])
+    for folder, left in (("told", told["measured_basestation_j"]), ("run", None)):
+        # What a station told stands beside a second file of the device; what a file told has given way with it.
+        assert joules(folder, "--meter-device", "wall.csv").exit_code == 0
+        assert by_policy(folder)["hlm"]["measured_basestation_j"] == left
 
 
 def test_idle_power_comes_from_the_same_file(prompts):
