@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import io
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -98,6 +99,9 @@ class Reader:
             # Line editing and a history; some Pythons come without it.
             with contextlib.suppress(ImportError):
                 import readline  # noqa: F401
+        elif isinstance(sys.stdin, io.TextIOWrapper):
+            # A byte that is no text costs its own line (`checked`), not all that was read from the pipe with it.
+            sys.stdin.reconfigure(errors="surrogateescape")
 
     def read(self) -> Entry:
         """Return the next entry; the end of the input is an exit.

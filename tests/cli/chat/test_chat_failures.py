@@ -67,3 +67,9 @@ def test_input_that_is_no_text_is_refused(bench):
     result = CliRunner().invoke(main, ["chat", "--policy", "slm"], input=b"\xff\xfe\n")
     assert (result.stdout, result.exit_code) == ("", 1)
     assert "not UTF-8" in result.stderr
+
+
+def test_a_bad_line_costs_no_other(bench):
+    result = CliRunner().invoke(main, ["chat", "--policy", "slm"], input=b"a\n\xff\xfe\nb\n")
+    assert (result.stdout, result.exit_code) == ("hello\nhello\n", 1)
+    assert result.stderr.count("not UTF-8") == 1
