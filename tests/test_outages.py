@@ -15,6 +15,7 @@ from uihlm_device.tokens import Origin
 from uihlm_proto.addresses import Address
 from uihlm_proto.errors import MismatchError, UnavailableError
 from uihlm_wireless.clock import EnforcedClock
+from uihlm_wireless.link import Link, Session
 from uihlm_wireless.settings import LinkSettings
 from uihlm_wireless.timing import TimingProfile
 
@@ -128,6 +129,23 @@ def test_everything_a_lost_link_cost_is_billed(address: Address, way: Way) -> No
     # In flight, an upload may leave on a stream that is dying when its round has been given up.
     assert billed > (0.9 if dict(way.decode).get("in_flight") else 0.999999) * totals.wire_bytes
     assert sum(record.llm_positions for record in records) > sum(record.llm_positions for record in plain)
+
+
+def test_only_the_stream_that_takes_a_lost_ones_place_goes_on_in_its_fading(address: Address) -> None:
+    opened: list[bool] = []
+
+    def spied(link: Link, *arguments: object, again: bool = False) -> Session:
+        opened.append(again)
+        return plain(link, *arguments, again=again)
+
+    plain = Link.open
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Link, "open", spied)
+        with Proxy(address, Fault.CLOSE, every=9) as proxy, bench(proxy.address) as device:
+            for _ in range(2):
+                write(device, WAYS["hlm"], 0, WAIT)
+    assert opened[0] is False and opened.count(False) == 2, "an answer's own stream, each time"
+    assert opened.count(True) >= 2
 
 
 def test_undisturbed_answer_is_not_touched_by_the_rule(address: Address) -> None:

@@ -209,13 +209,13 @@ class Batcher:
         """Run one forward in the engine's thread and send its outcome to the loop."""
         started_s = time.perf_counter()
         outcome: Rows | Exception
-        spent_j: float | None = None
+        spent = self._count(lambda counters: counters.begin())
         try:
-            spent = self._count(lambda counters: counters.begin())
             outcome = self._engine.forward([part.work for part in batch])
-            spent_j = None if spent is None else self._count(lambda _: spent())
         except Exception as error:
             outcome = error
+        # Of a forward that failed too: a window stays open until it is ended.
+        spent_j = None if spent is None else self._count(lambda _: spent())
         ended_s = time.perf_counter()
         loop.call_soon_threadsafe(self._finish, batch, outcome, started_s, ended_s, spent_j)
 

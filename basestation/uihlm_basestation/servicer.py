@@ -21,7 +21,6 @@ from uihlm_basestation.engines.engine import Engine, Work
 from uihlm_basestation.idle import unless_idle
 from uihlm_basestation.session import Session
 from uihlm_proto.errors import (
-    RETRY_AFTER,
     AccessError,
     ExhaustedError,
     InvalidRequestError,
@@ -30,6 +29,7 @@ from uihlm_proto.errors import (
     UihlmError,
     UnavailableError,
 )
+from uihlm_proto.metadata import RETRY_AFTER
 from uihlm_proto.v1 import verification_pb2 as pb
 from uihlm_proto.v1 import verification_pb2_grpc as pb_grpc
 

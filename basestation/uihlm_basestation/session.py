@@ -125,26 +125,31 @@ class Session:
         prefix = self._prefix
         drafts = [self._codec.decode(draft.payload) for draft in request.drafts]
         await prefix.settle(more=bool(unsent) or len(drafts) > 1)
-        ids = [*prefix.ids, *unsent]
-        risk, before = await self._audit_ahead(request, ids)
+        tokens, told = [draft.token for draft in drafts], len(prefix.ids)
+        position = told + len(unsent)
+        risk, before = await self._audit_ahead(request, unsent) if request.audit else ([], None)
         audited = len(request.audit) - len(risk)
-        first = len(ids) - audited
+        first = position - audited
         # Row i is of position first + i: audited tokens, then drafts. The last one itself is run only for a bonus after it.
         rows = audited + len(drafts) + earns_bonus(drafts, self._engine.stop_ids)
-        run = [*ids, *(draft.token for draft in drafts)][prefix.ran : first + rows - 1]
+        # What is told already is not copied: contexts are long, and rounds many.
+        start = min(prefix.ran, told)
+        run = [*prefix.ids[start:], *unsent, *tokens][prefix.ran - start : first + rows - 1 - start]
         forwarded: Forwarded | None = None
         logits = prefix.row[np.newaxis] if prefix.row is not None and first == prefix.ran else None
         if run:
             wanted = rows if logits is None else rows - 1
-            forwarded = await prefix.forward(run, wanted, self._codec.judge, len(ids))
+            forwarded = await prefix.forward(run, wanted, self._codec.judge, position)
             logits = forwarded.rows if logits is None else np.concatenate([logits, forwarded.rows])
         if before is not None:
             forwarded = before if forwarded is None else before.plus(forwarded)
         assert logits is not None, "with nothing to run, the last row is at hand"
         all_rows = logits
-        risk += self._risk(request, len(risk), all_rows[:audited])
+        if audited:
+            risk += self._risk(request, len(risk), all_rows[:audited])
+        prefix.ids += unsent
         if not drafts:
-            prefix.ids, prefix.ran, prefix.row, self._bonus = ids, len(ids) - 1, None, None
+            prefix.ran, prefix.row, self._bonus = position - 1, None, None
             return pb.Verdict(
                 round=request.round, last=True, skipped_reject_probability=risk, cost=prefix.bill(forwarded)
             )
@@ -153,10 +158,10 @@ class Session:
             lambda i: self._sampling.distribution(all_rows[audited + i]),
             self._codec.judge,
             prefix.draws,
-            len(ids),
+            position,
             self._engine.stop_ids,
         )
-        prefix.ids = [*ids, *(draft.token for draft in drafts[: verdict.accepted])]
+        prefix.ids += tokens[: verdict.accepted]
         # Drafts that fell are rolled back by the next forward, which keeps `ran` positions.
         prefix.ran = min(first + rows - 1, len(prefix.ids))
         if verdict.token is not None:
@@ -179,9 +184,10 @@ class Session:
             cost=cost,
         )
 
-    async def _audit_ahead(self, request: pb.Upload, ids: list[int]) -> tuple[list[float], Forwarded | None]:
+    async def _audit_ahead(self, request: pb.Upload, unsent: list[int]) -> tuple[list[float], Forwarded | None]:
         """Audit all but the last AUDIT_ROWS tokens, as many at a time: a row takes V floats, and others wait for it."""
         prefix = self._prefix
+        ids = [*prefix.ids, *unsent]
         risk: list[float] = []
         spent: Forwarded | None = None
         while len(request.audit) - len(risk) > AUDIT_ROWS:

@@ -95,9 +95,9 @@ class TapedLink(Link):
         super().__init__(settings, clock, timing)
         self._tape = tape
 
-    def open(self, round: int, now: float, wire_bytes: int, session_key: bytes) -> Session:
+    def open(self, round: int, now: float, wire_bytes: int, session_key: bytes, *, again: bool = False) -> Session:
         """Open, and note it."""
-        session = super().open(round, now, wire_bytes, session_key)
+        session = super().open(round, now, wire_bytes, session_key, again=again)
         self._tape.events.append(lambda player: player.open(round, wire_bytes, session_key))
         return _TapedSession(session, self._tape)
 

@@ -6,9 +6,6 @@ statuses. A message says what was wrong, what was got and what to do.
 
 from __future__ import annotations
 
-# Trailing metadata of RESOURCE_EXHAUSTED: seconds, as a decimal number.
-RETRY_AFTER = "retry-after-s"
-
 
 class UihlmError(Exception):
     """Root of every error that this project raises on purpose."""
@@ -27,7 +24,7 @@ class ExhaustedError(UihlmError):
 
     Attributes:
         retry_after_s: when to ask again, seconds from now, where the base station has said; it travels as the trailing
-            metadata RETRY_AFTER.
+            metadata RETRY_AFTER (metadata.py).
     """
 
     def __init__(self, message: str = "", retry_after_s: float | None = None) -> None:

@@ -123,7 +123,7 @@ def race(p: FloatArray, words: npt.NDArray[np.uint64]) -> int:
     full race, ties to the lower id; a token of zero mass never wins.
     """
     if p.size <= _SMALL:
-        return int(np.argmax(p / _exponentials(words)))
+        return int((p / _exponentials(words)).argmax())
     bound = float(p.max()) * _UNLIKELY
     entrants = p > bound
     likely = np.flatnonzero(entrants)

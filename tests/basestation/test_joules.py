@@ -2,6 +2,7 @@
 
 import asyncio
 
+import grpc
 import pytest
 
 from fake_counters import FakeCounters
@@ -68,6 +69,23 @@ def test_counters_that_fail_cost_no_answer(when, caplog):
         other = client.stream()
         assert not other.ask(opening(engine)).ready.cost.HasField("energy_j")
     assert counters.begun == 2 and "verdicts tell no joules from now on" in caplog.text
+
+
+def test_a_window_is_ended_where_the_forward_fails():
+    class Failing(Costly):
+        def forward(self, work):
+            super().forward(work)
+            raise RuntimeError("out of memory")
+
+    counters = FakeCounters()
+    engine = Failing(counters)
+    with (
+        standing(engine, counters=counters) as station,
+        RawClient(station.address) as client,
+        pytest.raises(grpc.RpcError),
+    ):
+        client.stream().ask(opening(engine))
+    assert counters.windows == 1
 
 
 def test_without_counters_nothing_is_told():

@@ -18,7 +18,8 @@ from uihlm_basestation.server import BaseStation
 from uihlm_basestation.servicer import VerificationServicer
 from uihlm_basestation.serving import Serving
 from uihlm_device.stream import statuses
-from uihlm_proto.errors import RETRY_AFTER, ExhaustedError
+from uihlm_proto.errors import ExhaustedError
+from uihlm_proto.metadata import RETRY_AFTER
 from uihlm_proto.v1 import verification_pb2 as pb
 
 V = 8

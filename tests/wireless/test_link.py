@@ -223,7 +223,7 @@ def test_a_stream_that_broke_off_meets_gains_it_has_not_met(fading):
         found.append(session.request_bill.airtime_s)
         if lost:
             device.broke_off(session)
-            session = device.open(3, 200.0, 100, KEY)
+            session = device.open(3, 200.0, 100, KEY, again=True)
         session.upload(4, 300.0, 20_000, 0, 0)
         return [*found, session.request_bill.airtime_s]
 

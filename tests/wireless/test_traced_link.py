@@ -74,10 +74,19 @@ def test_a_stream_that_broke_off_goes_on_in_its_trace_and_another_does_not(trace
     device = link(trace())
     lost = device.open(1, 10.0, 25, KEY)
     device.broke_off(lost)
-    again = device.open(2, 13.0, 25, KEY)
+    again = device.open(2, 13.0, 25, KEY, again=True)
     assert again.upload(3, 13.0, 500, 500, 50) == pytest.approx(14.0)
     anew = device.open(4, 20.0, 25, KEY)
     assert anew.upload(5, 20.0, 500, 500, 50) == pytest.approx(20.5)
+
+
+def test_the_next_answer_under_the_key_of_one_that_failed_begins_anew(trace):
+    """Every policy answers a prompt under the same key: what befell one row is nothing to the next."""
+    device = link(trace())
+    device.broke_off(device.open(1, 10.0, 25, KEY))
+    assert device.open(2, 13.0, 25, KEY).upload(3, 13.0, 500, 500, 50) == pytest.approx(13.5)
+    # Nor is it kept for later.
+    assert device.open(4, 20.0, 25, KEY, again=True).upload(5, 20.0, 500, 500, 50) == pytest.approx(20.5)
 
 
 def test_streams_that_nobody_opens_again_are_forgotten(trace):
@@ -86,10 +95,10 @@ def test_streams_that_nobody_opens_again_are_forgotten(trace):
     keys = [index.to_bytes(16, "little") for index in range(kept + 1)]
     for number, key in enumerate(keys):
         device.broke_off(device.open(number, 10.0, 25, key))
-    latest = device.open(5000, 13.0, 25, keys[-1])
+    latest = device.open(5000, 13.0, 25, keys[-1], again=True)
     assert latest.upload(5001, 13.0, 500, 500, 50) == pytest.approx(14.0)
     device.open(5002, 20.0, 25, keys[-1])
-    oldest = device.open(5003, 30.0, 25, keys[0])
+    oldest = device.open(5003, 30.0, 25, keys[0], again=True)
     assert oldest.upload(5004, 30.0, 500, 500, 50) == pytest.approx(30.5)
 
 

@@ -21,6 +21,7 @@ import grpc.aio
 
 from uihlm_proto.codecs import Codec, codec
 from uihlm_proto.errors import InvalidRequestError, ProtocolError
+from uihlm_proto.metadata import AGAIN
 from uihlm_proto.v1.verification_pb2 import Cost, VerifyRequest, VerifyResponse
 from uihlm_wireless.ledger import Ledger
 from uihlm_wireless.link import Link, Session
@@ -57,7 +58,8 @@ class LinkInterceptor(grpc.aio.StreamStreamClientInterceptor):
             return await continuation(client_call_details, request_iterator)
         if not isinstance(request_iterator, AsyncIterable):
             raise InvalidRequestError("Verify on a metered channel needs an async iterator of requests")
-        stream = _Stream(self.link, self.ledger)
+        again = any(name == AGAIN for name, _ in client_call_details.metadata or ())
+        stream = _Stream(self.link, self.ledger, again)
         call = await continuation(client_call_details, stream.requests(request_iterator))
         return stream.responses(call)
 
@@ -80,9 +82,10 @@ class _End:
 class _Stream:
     """One Verify call. Lives on one event loop."""
 
-    def __init__(self, link: Link, ledger: Ledger) -> None:
+    def __init__(self, link: Link, ledger: Ledger, again: bool) -> None:
         self._link = link
         self._ledger = ledger
+        self._again = again
         self._session: Session | None = None
         self._codec: Codec | None = None
         self._error: BaseException | None = None
@@ -157,7 +160,7 @@ class _Stream:
         if kind == "open":
             opening = request.open
             self._codec = codec(opening.codec, opening.vocabulary_size)
-            self._session = self._link.open(opening.round, now, weight, opening.session_key)
+            self._session = self._link.open(opening.round, now, weight, opening.session_key, again=self._again)
             arrival_at = self._session.arrival_at(opening.round)
         elif kind == "upload" and self._session is not None and self._codec is not None:
             upload = request.upload

@@ -51,11 +51,14 @@ class Link:
         # By session key: the uplinks of streams that broke off.
         self._broken_off: dict[bytes, Uplink] = {}
 
-    def open(self, round: int, now: float, wire_bytes: int, session_key: bytes) -> Session:
-        """Send an Open of `wire_bytes` at `now` and return its session; `session.request_bill` is what sending cost."""
+    def open(self, round: int, now: float, wire_bytes: int, session_key: bytes, *, again: bool = False) -> Session:
+        """Send an Open of `wire_bytes` at `now` and return its session; `session.request_bill` is what sending cost.
+
+        A stream opened `again`, in the place of one that broke off under its key, finds trace and fading further on.
+        """
         bit = self.settings.uplink_bit(0, wire_bytes)
-        # A stream that is opened again after it broke off finds trace and fading further on.
-        uplink = self._broken_off.get(session_key) or self.settings.uplink(session_key, now)
+        lost = self._broken_off.get(session_key) if again else None
+        uplink = lost or self.settings.uplink(session_key, now)
         left_at, wait_s, airtime_s = self._occupy_uplink(now, 0.0, uplink, bit)
         self._broken_off.pop(session_key, None)
         bill = RoundBill(
@@ -69,7 +72,7 @@ class Link:
         return Session(self, session_key, round, left_at, bill, uplink)
 
     def broke_off(self, session: Session) -> None:
-        """Say that a session's stream was lost: opened again under its key, it begins neither trace nor fading anew."""
+        """Say that a session's stream was lost: opened again, it begins neither trace nor fading anew."""
         self._broken_off[session._key] = session._uplink
         # Of most of those given up nobody opens another stream.
         while len(self._broken_off) > _MOST_BROKEN_OFF:

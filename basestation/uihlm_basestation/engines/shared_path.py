@@ -82,15 +82,15 @@ class SharedPathEngine:
         start = min(start, shared)
         self.asked += len(part.new_ids)
         if start < len(target):
-            self._run(start, target[start:], every_row=start > 0)
+            # Every row of an answer is kept, of a prompt no more than asked for.
+            self._run(start, target[start:], len(target) - start if start else max(1, part.rows))
         self._ids[part.session] = target
         if not part.rows:
             return np.empty((0, self.vocabulary_size), np.float32)
         return np.stack([self._rows[at] for at in wanted])
 
-    def _run(self, start: int, ids: Sequence[int], every_row: bool) -> None:
-        """Run ids after the first `start` of the way; every row of an answer is kept, of a prompt only the last."""
-        rows = len(ids) if every_row else 1
+    def _run(self, start: int, ids: Sequence[int], rows: int) -> None:
+        """Run ids after the first `start` of the way and keep the last rows."""
         self.ran += len(ids)
         self._rows = {at: row for at, row in self._rows.items() if at < start}
         del self._path[start:]

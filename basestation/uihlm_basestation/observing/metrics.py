@@ -7,6 +7,7 @@ rounds, the verdicts and the gRPC statuses. `prometheus_client` is imported wher
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
@@ -50,6 +51,10 @@ class PrometheusTelemetry:
             return Histogram(name, text, buckets=buckets, registry=self.registry)
 
         Info("uihlm", "What is served.", registry=self.registry).info({"version": version("uihlm"), "engine": engine})
+        # Of our own: where there is no /proc, the collector above tells no start.
+        Gauge("uihlm_start_time_seconds", "When this began, seconds since 1970.", registry=self.registry).set(
+            time.time()
+        )
         self._sessions = Gauge("uihlm_sessions", "Sessions that stand now.", registry=self.registry)
         self._streams = counter("uihlm_streams", "Streams that ended, by gRPC status.", "status")
         rounds = counter("uihlm_rounds", "Rounds answered, by what they were for.", "kind")

@@ -109,7 +109,7 @@ class Reading:
         return cls(
             engine=page.label("uihlm_info", "engine"),
             version=page.label("uihlm_info", "version"),
-            seconds=now_s - page.value("process_start_time_seconds", default=now_s),
+            seconds=now_s - page.value("uihlm_start_time_seconds", default=now_s),
             memory_bytes=page.value("process_resident_memory_bytes", default=0.0),
             sessions=page.value("uihlm_sessions"),
             ended=sum(streams.values()),

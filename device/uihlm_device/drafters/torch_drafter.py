@@ -165,7 +165,8 @@ class TorchDrafter:
             raise
         self._ids = ids
         matrix = self._extended_matrix(tap.mean_rows, len(ids)) if wants.attention_matrix else None
-        layers = np.stack(tap.layer_rows) if wants.attention_layers else None
+        # A long input runs in chunks, each of which leaves a row a layer: those of the last one see all positions.
+        layers = np.stack(tap.layer_rows[-self.n_layer :]) if wants.attention_layers else None
         return Record(logits, tap.last_row if wants.attention else None, matrix, tap.hidden, layers)
 
     def grow(self, ids: Sequence[int], parents: Sequence[int]) -> Float32Array:

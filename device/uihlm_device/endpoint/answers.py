@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from uihlm_device.endpoint.completer import Card, Finished, Load, TokenScore
+from uihlm_device.endpoint.pieces import starts
 
 Json = dict[str, Any]
 
@@ -207,16 +208,11 @@ def _chat_scores(scores: Sequence[TokenScore] | None) -> Json | None:
 def _text_scores(scores: Sequence[TokenScore] | None) -> Json | None:
     if scores is None:
         return None
-    offsets, written = [], b""
-    for score in scores:
-        # A token that ends a half character counts from where that began.
-        offsets.append(len(written.decode("utf-8", "ignore")))
-        written += score.piece
     return {
         "tokens": [_text_of(score.piece) for score in scores],
         "token_logprobs": [score.log_prob for score in scores],
         "top_logprobs": None,
-        "text_offset": offsets,
+        "text_offset": list(starts(score.piece for score in scores)),
         "uihlm": [_who(score) for score in scores],
     }
 

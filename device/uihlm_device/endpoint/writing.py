@@ -21,6 +21,7 @@ from uihlm_device.decoder import Decoder
 from uihlm_device.drafters.drafter import Drafter
 from uihlm_device.endpoint.completer import Asked, Ending, Finished, TokenScore, Written
 from uihlm_device.endpoint.metering import AnswerMeter
+from uihlm_device.endpoint.pieces import starts
 from uihlm_device.endpoint.places import Place
 from uihlm_device.endpoint.stop_strings import StopStrings
 from uihlm_device.stream.session import Stream
@@ -171,7 +172,7 @@ class Writing:
             self._end(conversation)
 
     def _written(self, decoder: Decoder, conversation: Conversation) -> tuple[Turn, int, Ending, list[TokenRecord]]:
-        """Write and tell every piece; return the sums, bytes shown, why it ended, and the tokens' records."""
+        """Write and tell every piece; return the sums, characters shown, why it ended, and the tokens' records."""
         turn, records = Turn(answers=1), list[TokenRecord]()
         characters = codecs.getincrementaldecoder("utf-8")("replace")
         stops = StopStrings(self.asked.stop)
@@ -180,7 +181,7 @@ class Writing:
         def show(text: str) -> int:
             if text:
                 self.tell(Written(text))
-            return len(text.encode())
+            return len(text)
 
         started_s = self.parts.clock.now()
         answer = decoder.answer(conversation)
@@ -204,15 +205,12 @@ class Writing:
 
     def _scores(self, conversation: Conversation, records: Sequence[TokenRecord], shown: int) -> tuple[TokenScore, ...]:
         """Ask the LLM for its opinion of every token that is shown, at least in part."""
-        kept: list[tuple[TokenRecord, bytes]] = []
-        start = 0
-        for record in records:
-            piece = b"" if record.stop else self.parts.tokenizer.piece(record.token)
-            if start >= shown:
-                break
-            if piece:
-                kept.append((record, piece))
-            start += len(piece)
+        pieces = [b"" if record.stop else self.parts.tokenizer.piece(record.token) for record in records]
+        kept = [
+            (record, piece)
+            for record, piece, start in zip(records, pieces, starts(pieces), strict=True)
+            if piece and start < shown
+        ]
         if self.parts.score is None or not kept:
             return ()
         first = conversation.answer_start

@@ -258,7 +258,7 @@ class LastingSession:
     def _begin(self, now_s: float, prefix: Sequence[int]) -> Attempt:
         """Open a stream on these ids."""
         stream, told = self._connect(), list(prefix)
-        self._attempt = Attempt(stream, stream.open(told, self._conversation.key), told, now_s)
+        self._attempt = Attempt(stream, stream.open(told, self._conversation.key, again=True), told, now_s)
         return self._attempt
 
     def _fail(self, attempt: Attempt, error: UihlmError) -> None:

@@ -21,6 +21,7 @@ from uihlm_device.stream.session import Cost, SilentError, Upload, Verdict
 from uihlm_device.stream.statuses import domain_error
 from uihlm_proto.errors import ProtocolError, UnavailableError
 from uihlm_proto.limits import PROTOCOL_VERSION
+from uihlm_proto.metadata import AGAIN
 from uihlm_proto.v1 import verification_pb2 as pb
 
 # What a base station refuses before it reads a request.
@@ -35,6 +36,7 @@ class RemoteSession:
         # The channel may be renewed meanwhile; a stream ends on the one it began on.
         self._stub = channel.stub
         self._contract = contract
+        self._metadata = channel.metadata
         self._requests: asyncio.Queue[pb.VerifyRequest | None] = asyncio.Queue()
         self._answers: dict[int, queue.SimpleQueue[pb.VerifyResponse | Exception]] = {}
         self._failure: Exception | None = None
@@ -47,9 +49,11 @@ class RemoteSession:
         # Answers each round may still have: no base station fills this device's memory with more.
         self._due: dict[int, int] = {}
 
-    def open(self, prefix_ids: Sequence[int], key: bytes) -> int:
-        """Send Open and return its round without waiting."""
+    def open(self, prefix_ids: Sequence[int], key: bytes, *, again: bool = False) -> int:
+        """Send Open and return its round without waiting; `again` says that it takes a lost stream's place."""
         contract = self._contract
+        if again:
+            self._metadata = (*self._metadata, (AGAIN, "1"))
         self._open_round = self._expect()
         request = pb.Open(
             round=self._open_round,
@@ -189,7 +193,7 @@ class RemoteSession:
         """Sort responses by round until the stream ends; whatever ends it badly is every waiting round's answer."""
         answered = False
         try:
-            async for response in self._stub.Verify(self._outgoing(), metadata=self._channel.metadata):
+            async for response in self._stub.Verify(self._outgoing(), metadata=self._metadata):
                 answered = self._channel.reached = True
                 if response.HasField("ready"):
                     self._channel.max_context = response.ready.max_context

@@ -145,6 +145,9 @@ class Stream(Session, Protocol):
     def reached(self) -> bool:
         """Whether the base station has ever answered on this stream's connection."""
 
+    def open(self, prefix_ids: Sequence[int], key: bytes, *, again: bool = False) -> int:
+        """Send Open and return its round; `again` says that this stream takes the place of one that was lost."""
+
     def ready(self, timeout_s: float | None = None) -> Cost:
         """Wait for Ready; SilentError after `timeout_s`."""
 

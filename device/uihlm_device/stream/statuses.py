@@ -7,7 +7,6 @@ import contextlib
 import grpc
 
 from uihlm_proto.errors import (
-    RETRY_AFTER,
     AccessError,
     ExhaustedError,
     InvalidRequestError,
@@ -15,6 +14,7 @@ from uihlm_proto.errors import (
     UihlmError,
     UnavailableError,
 )
+from uihlm_proto.metadata import RETRY_AFTER
 
 ERROR: dict[grpc.StatusCode, type[UihlmError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidRequestError,

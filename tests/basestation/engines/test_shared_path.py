@@ -20,15 +20,16 @@ def pair():
 STEPS = st.lists(
     st.tuples(st.integers(0, 3), st.lists(st.integers(4, 6), min_size=1, max_size=4), st.integers(0, 4)), max_size=12
 )
-SESSIONS = st.lists(st.tuples(st.sampled_from([(1, 2, 3), (1, 2, 4), (1,)]), STEPS), min_size=1, max_size=6)
+PROMPTS = st.tuples(st.sampled_from([(1, 2, 3), (1, 2, 4), (1,), (7, 2, 3)]), st.integers(0, 3))
+SESSIONS = st.lists(st.tuples(PROMPTS, STEPS), min_size=1, max_size=6)
 
 
 @settings(deadline=None, max_examples=100)
 @given(SESSIONS)
 def test_rows_are_those_of_an_engine_that_runs_everything(sessions):
     shared, plain = pair()
-    for number, (prompt, steps) in enumerate(sessions):
-        works = [Work(number, 0, prompt, 1)]
+    for number, ((prompt, asked), steps) in enumerate(sessions):
+        works = [Work(number, 0, prompt, min(asked, len(prompt)))]
         length = len(prompt)
         for dropped, ids, rows in steps:
             keep = max(1, length - dropped)

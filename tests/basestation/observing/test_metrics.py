@@ -3,6 +3,7 @@
 import re
 import socket
 import sys
+import time
 import urllib.request
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from fakes import Bench, FakeDrafter, FakeEngine, contextual, mixed
 from stations import eventually, standing
 from uihlm_basestation.observing.metrics import PATH, PrometheusTelemetry, exposed
+from uihlm_basestation.observing.reading import Reading
 from uihlm_basestation.observing.telemetry import Ending, Forward, Round, RoundKind
 from uihlm_device.rules.policies import PolicySettings
 from uihlm_device.tokens import Origin
@@ -50,6 +52,17 @@ def test_a_run_is_on_the_page_number_for_number():
     assert value(text, "uihlm_round_seconds_count") == rounds + 1, "and the opening one"
     assert value(text, "uihlm_forward_seconds_count") == value(text, "uihlm_batch_sessions_sum") > 0
     assert value(text, "uihlm_sessions") == 0
+
+
+def test_time_passes_where_the_system_tells_nothing_of_processes():
+    metrics = PrometheusTelemetry("fake")
+    with exposed(metrics, "127.0.0.1", 0) as address:
+        text = "\n".join(line for line in page(address).splitlines() if "process_" not in line) + "\n"
+    now_s = time.time()
+    earlier, later = Reading.of(text, now_s), Reading.of(text, now_s + 2.0)
+    assert 0.0 <= earlier.seconds < 60.0
+    between = later.since(earlier)
+    assert between is not None and between.seconds == pytest.approx(2.0)
 
 
 def test_no_label_names_a_device_a_session_or_a_token():

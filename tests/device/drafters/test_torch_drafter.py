@@ -99,6 +99,14 @@ def test_attention_of_every_layer_is_the_models_own(drafter, tiny):
     assert drafter.forward(len(ids), [3], Wants(attention=True)).attention_layers is None
 
 
+def test_layers_of_an_input_that_runs_in_chunks_are_those_of_its_last_position(drafter):
+    ids = [2 + at % 20 for at in range(600)]
+    record = drafter.forward(0, ids, Wants(attention=True, attention_layers=True))
+    assert record.attention_layers.shape == (LAYERS, HEADS, len(ids))
+    np.testing.assert_array_equal(record.attention, record.attention_layers[LAYER])
+    np.testing.assert_allclose(record.attention_layers.sum(axis=-1), 1, atol=1e-5)
+
+
 def test_attention_is_a_float32_row_a_head_over_all_positions_that_sums_to_one(drafter):
     record = drafter.forward(0, list(range(2, 22)), EVERYTHING)
     assert record.attention.shape == (HEADS, 20) and record.attention.dtype == np.float32

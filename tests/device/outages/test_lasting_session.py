@@ -41,7 +41,7 @@ class FakeStream:
         self._station = station
         self._asked: set[int] = set()
 
-    def open(self, prefix_ids, key):
+    def open(self, prefix_ids, key, again=False):
         number = self._station.next_round()
         self._asked.add(number)
         return number
