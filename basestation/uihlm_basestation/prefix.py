@@ -60,6 +60,23 @@ class Prefix:
         self.ids, self.ran, self.row = ids, len(ids), forwarded.rows[-1]
         return forwarded
 
+    async def rows(
+        self, after: list[int], first: int, count: int, judge: Judge, position: int
+    ) -> tuple[npt.NDArray[np.float32], Forwarded | None]:
+        """Return the rows of `count` positions from `first` on, `[count, V]`, of the ids with `after` behind them.
+
+        One may be at hand; the others take a forward, which is returned too.
+        """
+        # What is known is not copied: contexts are long, and rounds many.
+        start = min(self.ran, len(self.ids))
+        run = [*self.ids[start:], *after][self.ran - start : first + count - 1 - start]
+        at_hand = self.row[np.newaxis] if self.row is not None and first == self.ran else None
+        if not run:
+            assert at_hand is not None, "with nothing to run, the last row is at hand"
+            return at_hand, None
+        forwarded = await self.forward(run, count if at_hand is None else count - 1, judge, position)
+        return forwarded.rows if at_hand is None else np.concatenate([at_hand, forwarded.rows]), forwarded
+
     async def forward(
         self, run: list[int], rows: int, judge: Judge, position: int, parents: Sequence[int] | None = None
     ) -> Forwarded:

@@ -125,28 +125,18 @@ class Session:
         prefix = self._prefix
         drafts = [self._codec.decode(draft.payload) for draft in request.drafts]
         await prefix.settle(more=bool(unsent) or len(drafts) > 1)
-        tokens, told = [draft.token for draft in drafts], len(prefix.ids)
-        position = told + len(unsent)
+        tokens = [draft.token for draft in drafts]
+        position = len(prefix.ids) + len(unsent)
         risk, before = await self._audit_ahead(request, unsent) if request.audit else ([], None)
         audited = len(request.audit) - len(risk)
         first = position - audited
         # Row i is of position first + i: audited tokens, then drafts. The last one itself is run only for a bonus after it.
-        rows = audited + len(drafts) + earns_bonus(drafts, self._engine.stop_ids)
-        # What is told already is not copied: contexts are long, and rounds many.
-        start = min(prefix.ran, told)
-        run = [*prefix.ids[start:], *unsent, *tokens][prefix.ran - start : first + rows - 1 - start]
-        forwarded: Forwarded | None = None
-        logits = prefix.row[np.newaxis] if prefix.row is not None and first == prefix.ran else None
-        if run:
-            wanted = rows if logits is None else rows - 1
-            forwarded = await prefix.forward(run, wanted, self._codec.judge, position)
-            logits = forwarded.rows if logits is None else np.concatenate([logits, forwarded.rows])
+        count = audited + len(drafts) + earns_bonus(drafts, self._engine.stop_ids)
+        rows, forwarded = await prefix.rows([*unsent, *tokens], first, count, self._codec.judge, position)
         if before is not None:
             forwarded = before if forwarded is None else before.plus(forwarded)
-        assert logits is not None, "with nothing to run, the last row is at hand"
-        all_rows = logits
         if audited:
-            risk += self._risk(request, len(risk), all_rows[:audited])
+            risk += self._risk(request, len(risk), rows[:audited])
         prefix.ids += unsent
         if not drafts:
             prefix.ran, prefix.row, self._bonus = position - 1, None, None
@@ -155,7 +145,7 @@ class Session:
             )
         verdict = verify_chain(
             drafts,
-            lambda i: self._sampling.distribution(all_rows[audited + i]),
+            lambda i: self._sampling.distribution(rows[audited + i]),
             self._codec.judge,
             prefix.draws,
             position,
@@ -163,7 +153,7 @@ class Session:
         )
         prefix.ids += tokens[: verdict.accepted]
         # Drafts that fell are rolled back by the next forward, which keeps `ran` positions.
-        prefix.ran = min(first + rows - 1, len(prefix.ids))
+        prefix.ran = min(first + count - 1, len(prefix.ids))
         if verdict.token is not None:
             prefix.ids.append(verdict.token)
         prefix.row = None
@@ -187,17 +177,13 @@ class Session:
     async def _audit_ahead(self, request: pb.Upload, unsent: list[int]) -> tuple[list[float], Forwarded | None]:
         """Audit all but the last AUDIT_ROWS tokens, as many at a time: a row takes V floats, and others wait for it."""
         prefix = self._prefix
-        ids = [*prefix.ids, *unsent]
         risk: list[float] = []
         spent: Forwarded | None = None
         while len(request.audit) - len(risk) > AUDIT_ROWS:
-            first = len(ids) - len(request.audit) + len(risk)
-            row = prefix.row if first == prefix.ran else None
+            first = len(prefix.ids) + len(unsent) - len(request.audit) + len(risk)
             stop = first + AUDIT_ROWS - 1
-            forwarded = await prefix.forward(
-                ids[prefix.ran : stop], AUDIT_ROWS - (row is not None), self._codec.judge, stop
-            )
-            rows = forwarded.rows if row is None else np.concatenate([row[np.newaxis], forwarded.rows])
+            rows, forwarded = await prefix.rows(unsent, first, AUDIT_ROWS, self._codec.judge, stop)
+            assert forwarded is not None, "more rows than the one at hand were asked for"
             risk += self._risk(request, len(risk), rows)
             prefix.ran, prefix.row = stop, None
             spent = forwarded if spent is None else spent.plus(forwarded)
