@@ -11,8 +11,8 @@ probability α each, so with K the longest stretch looked at
 S_k is what the rules of the link (uihlm_wireless/link.py) and of the loop (uihlm_device/decoder.py) make of it; nothing in it
 is random. Uploads that a correction overtook cost airtime, and no forward: the base station knows them to be stale. Where the
 uplink is slower than the drafter they keep it busy into the next stretch: that begins behind the mean backlog which such a
-stretch leaves, a fixed point. Where the LLM runs on, the first forward of a stretch begins with the correction, half a round
-trip before the device knows of it.
+stretch leaves, a fixed point. Where the LLM runs on, the first forward of a stretch begins with the correction: half a round
+trip, and on the mean what is left of the draft under way, before the device takes note of it.
 """
 
 from __future__ import annotations
@@ -45,39 +45,42 @@ class FlightTimes:
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Means from one correction to the next: tokens, seconds, drafts made (each of them was sent), and for how long the
-    uplink is busy after it."""
+    """Means from one correction to the next: tokens, seconds, drafts made (each of them was sent), for how long the uplink is
+    busy after it, and for how long its last verdict had been there when it was taken note of."""
 
     tokens: float
     seconds: float
     drafts: float
-    backlog_s: float
+    backlog_s: float = 0.0
+    late_s: float = 0.0
 
 
 def stretch(acceptance: float, window: int, times: FlightTimes, longest: int) -> Stretch:
     """Return the means of a stretch with `window` uploads in flight; no stretch is longer than an answer."""
-    mean = _after(0.0, acceptance, window, times, longest)
+    mean = _after(Stretch(0.0, 0.0, 0.0), acceptance, window, times, longest)
     for _ in range(_ROUNDS):
-        before_s = mean.backlog_s
-        mean = _after(before_s, acceptance, window, times, longest)
-        if abs(mean.backlog_s - before_s) <= _CLOSE * mean.seconds:
+        before = mean
+        mean = _after(before, acceptance, window, times, longest)
+        moved_s = abs(mean.backlog_s - before.backlog_s) + abs(mean.late_s - before.late_s)
+        if moved_s <= _CLOSE * mean.seconds:
             break
     return mean
 
 
-def _after(backlog_s: float, acceptance: float, window: int, times: FlightTimes, longest: int) -> Stretch:
-    """Return the means of a stretch that begins with the uplink busy for `backlog_s`."""
-    uplink_free = backlog_s
-    now = downlink_free = left = 0.0
+def _after(before: Stretch, acceptance: float, window: int, times: FlightTimes, longest: int) -> Stretch:
+    """Return the means of a stretch that follows such a one."""
+    uplink_free = before.backlog_s
+    now = downlink_free = left = late = 0.0
     # It answered with the correction.
-    basestation_free = -times.downlink_s - times.rtt_s / 2
+    basestation_free = -times.downlink_s - times.rtt_s / 2 - before.late_s
     verdicts: deque[float] = deque()
     drafts = landed = 0
     tokens = seconds = made = 0.0
     reached = 1.0
     while landed < longest and reached > _RARE:
         if verdicts and (len(verdicts) >= window or now >= verdicts[0]):
-            now = max(now, verdicts.popleft())
+            arrived = verdicts.popleft()
+            now = max(now, arrived)
             landed += 1
             last = landed == longest or reached * acceptance <= _RARE
             ends = reached * (1.0 if last else 1.0 - acceptance)
@@ -85,6 +88,7 @@ def _after(backlog_s: float, acceptance: float, window: int, times: FlightTimes,
             seconds += ends * now
             made += ends * drafts
             left += ends * max(0.0, uplink_free - now)
+            late += ends * (now - arrived)
             reached -= ends
         else:
             now += times.draft_s
@@ -98,4 +102,4 @@ def _after(backlog_s: float, acceptance: float, window: int, times: FlightTimes,
                 basestation_free = max(arrival, basestation_free) + times.forward_s
             downlink_free = max(basestation_free, downlink_free) + times.downlink_s
             verdicts.append(downlink_free + times.rtt_s / 2)
-    return Stretch(tokens, seconds, made, left)
+    return Stretch(tokens, seconds, made, left, late)
