@@ -3,28 +3,28 @@
     correction │ draft 1 · draft 2 · …          each is sent at once; the oldest verdict lands between two drafts, or is
                └ upload 1 → verdict 1, upload 2 → verdict 2, …          waited for where the window is full
 
-A correction at verdict k drops all that came after it, and everything begins anew: k tokens in S_k seconds. Drafts stand with
+A correction at verdict k drops all that came after it, and everything begins anew: k tokens in S seconds. Drafts stand with
 probability α each, so with K the longest stretch looked at
 
-    P(k) = α^(k−1)·(1 − α) for k < K, α^(K−1) for k = K         seconds a token = Σ P(k)·S_k ÷ Σ P(k)·k
+    P(k) = α^(k−1)·(1 − α) for k < K, α^(K−1) for k = K         seconds a token = E[S] ÷ E[k]
 
-S_k is what the rules of the link (uihlm_wireless/link.py) and of the loop (uihlm_device/decoder.py) make of it; nothing in it
-is random. Uploads that a correction overtook cost airtime, and no forward: the base station knows them to be stale. Where the
-uplink is slower than the drafter they keep it busy into the next stretch: that begins behind the mean backlog which such a
-stretch leaves, a fixed point. Where the LLM runs on, the first forward of a stretch begins with the correction: half a round
-trip, and on the mean what is left of the draft under way, before the device takes note of it.
+S is what the rules of the link (uihlm_wireless/link.py) and of the loop (uihlm_device/decoder.py) make of k and of what the
+stretch before has left: an uplink that is still busy with uploads which the correction overtook (they cost airtime, and no
+forward: the base station knows them to be stale), and, where the LLM runs on, a forward that began with that correction, half
+a round trip and what was left of a draft before the device took note of it. So stretches are walked one after another, their
+k spread over P as evenly as a sequence can be: nothing is random, and the same conditions give the same seconds.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 
-# Stretches rarer than this are cut.
-_RARE = 1e-4
-# Of the fixed point: steps, and the share of a stretch that is close enough.
-_ROUNDS = 30
-_CLOSE = 1e-3
+# Stretches that are walked, and the step from one share of them to the next: neighbours in the Fibonacci sequence, so that long
+# and short ones come as evenly mixed as they can.
+_STRETCHES = 233
+_STEP = 144
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,51 +45,56 @@ class FlightTimes:
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Means from one correction to the next: tokens, seconds, drafts made (each of them was sent), for how long the uplink is
-    busy after it, and for how long its last verdict had been there when it was taken note of."""
+    """Means from one correction to the next: tokens, seconds, drafts made (each of them was sent)."""
 
     tokens: float
     seconds: float
     drafts: float
-    backlog_s: float = 0.0
-    late_s: float = 0.0
 
 
 def stretch(acceptance: float, window: int, times: FlightTimes, longest: int) -> Stretch:
     """Return the means of a stretch with `window` uploads in flight; no stretch is longer than an answer."""
-    mean = _after(Stretch(0.0, 0.0, 0.0), acceptance, window, times, longest)
-    for _ in range(_ROUNDS):
-        before = mean
-        mean = _after(before, acceptance, window, times, longest)
-        moved_s = abs(mean.backlog_s - before.backlog_s) + abs(mean.late_s - before.late_s)
-        if moved_s <= _CLOSE * mean.seconds:
-            break
-    return mean
+    tokens = drafts = 0
+    seconds = busy_s = late_s = 0.0
+    for number in range(_STRETCHES):
+        length = _length(acceptance, (number * _STEP % _STRETCHES + 0.5) / _STRETCHES, longest)
+        took_s, made, busy_s, late_s = _walk(length, window, times, busy_s, late_s)
+        tokens, seconds, drafts = tokens + length, seconds + took_s, drafts + made
+    return Stretch(tokens / _STRETCHES, seconds / _STRETCHES, drafts / _STRETCHES)
 
 
-def _after(before: Stretch, acceptance: float, window: int, times: FlightTimes, longest: int) -> Stretch:
-    """Return the means of a stretch that follows such a one."""
-    uplink_free = before.backlog_s
-    now = downlink_free = left = late = 0.0
-    # It answered with the correction.
-    basestation_free = -times.downlink_s - times.rtt_s / 2 - before.late_s
+def _length(acceptance: float, share: float, longest: int) -> int:
+    """Return the length that this share of stretches does not exceed."""
+    if acceptance <= 0.0 or acceptance >= 1.0:
+        return 1 if acceptance <= 0.0 else longest
+    return min(longest, 1 + int(math.log1p(-share) / math.log(acceptance)))
+
+
+def _walk(
+    length: int, window: int, times: FlightTimes, busy_s: float, late_s: float
+) -> tuple[float, int, float, float]:
+    """Go from a correction to the one at verdict `length`.
+
+    Args:
+        length: verdicts up to the next correction.
+        window: uploads in flight.
+        times: of the parts of a round.
+        busy_s: how long the uplink is busy yet.
+        late_s: for how long the correction had been there when it was taken note of.
+
+    Returns seconds, drafts made, and the last two as the next stretch finds them.
+    """
+    now = downlink_free = 0.0
+    uplink_free, basestation_free = busy_s, -times.downlink_s - times.rtt_s / 2 - late_s
     verdicts: deque[float] = deque()
     drafts = landed = 0
-    tokens = seconds = made = 0.0
-    reached = 1.0
-    while landed < longest and reached > _RARE:
+    while True:
         if verdicts and (len(verdicts) >= window or now >= verdicts[0]):
             arrived = verdicts.popleft()
             now = max(now, arrived)
             landed += 1
-            last = landed == longest or reached * acceptance <= _RARE
-            ends = reached * (1.0 if last else 1.0 - acceptance)
-            tokens += ends * landed
-            seconds += ends * now
-            made += ends * drafts
-            left += ends * max(0.0, uplink_free - now)
-            late += ends * (now - arrived)
-            reached -= ends
+            if landed == length:
+                return now, drafts, max(0.0, uplink_free - now), now - arrived
         else:
             now += times.draft_s
             drafts += 1
@@ -102,4 +107,3 @@ def _after(before: Stretch, acceptance: float, window: int, times: FlightTimes, 
                 basestation_free = max(arrival, basestation_free) + times.forward_s
             downlink_free = max(basestation_free, downlink_free) + times.downlink_s
             verdicts.append(downlink_free + times.rtt_s / 2)
-    return Stretch(tokens, seconds, made, left, late)

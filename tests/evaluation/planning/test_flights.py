@@ -32,4 +32,20 @@ def test_uplink_is_never_on_the_air_for_longer_than_there_is_time(window):
     airtime_s = 0.5
     mean = stretch(0.5, window, FlightTimes(0.01, 0.0, airtime_s, 0.05, 0.02, 0.0), 100)
     assert mean.drafts * airtime_s <= 1.01 * mean.seconds
-    assert mean.backlog_s > 0.0
+
+
+@pytest.mark.parametrize("rtt_s", [0.0, 0.004, 0.02, 0.1])
+@pytest.mark.parametrize("window", [1, 2, 8])
+def test_an_llm_that_runs_on_is_no_slower_than_one_that_waits_and_no_faster_than_its_forwards(window, rtt_s):
+    for draft_s in (0.004, 0.012, 0.03):
+        parts = (draft_s, 0.0, 0.001, rtt_s, 0.015, 0.0005)
+        waits, runs_on = (
+            stretch(0.6, window, FlightTimes(*parts, run_on), 100).seconds / 2.5 for run_on in (False, True)
+        )
+        assert 0.997 * 0.015 <= runs_on <= 1.003 * waits
+
+
+def test_a_free_link_leaves_the_llms_own_pace_where_it_runs_on():
+    """Also where a correction comes in the middle of a draft: what is late there is early for the forward."""
+    mean = stretch(0.6, 4, FlightTimes(0.0105, 0.0, 0.0, 0.0, 0.023, 0.0, run_on=True), 1000)
+    assert np.isclose(mean.seconds / mean.tokens, 0.023, rtol=5e-3)
