@@ -103,6 +103,18 @@ def _check(values: Values) -> None:
     if values["measure"] != (values["output"] is not None):
         raise click.UsageError("--measure writes a profile into --output DIR: give both, or neither")
     check_position_time(values)
+    for flag in ("draft_time_s", "forward_time_s"):
+        if values[flag] == 0.0:
+            raise click.BadParameter(
+                "what takes no time writes any number of tokens a second: give a time above 0",
+                param_hint=f"--{flag.replace('_', '-')}",
+            )
+    other = values["model"] != "bundled" or values["llm"] is not None or values["server"] is not None
+    if other and not values["measure"] and values["profile"] is None:
+        raise click.UsageError(
+            "--model, --llm and --server name what --measure measures: a plan goes by figures, so give the --profile that has "
+            "them, or measure"
+        )
     if values["map"] is not None and values["map"].suffix not in _MAP_FORMS:
         raise click.BadParameter(f"must end in .svg or .png, got {values['map'].name}", param_hint="--map")
 

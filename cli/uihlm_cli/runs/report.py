@@ -54,6 +54,8 @@ def command(**values: Any) -> None:
         raise click.UsageError("--paper needs no run: leave the folder out, or the flag")
     output: Path | None = values["output"]
     figures: Path | None = values["figures"]
+    if values["paper"] and (output is not None or figures is not None):
+        raise click.UsageError("--paper prints a table: leave --output and --figures out, which are of a run")
     with reported():
         if values["paper"]:
             _paper(values["format"])

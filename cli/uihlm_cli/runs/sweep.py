@@ -196,5 +196,7 @@ def _measured(config: RunConfig, dataset: Dataset, values: Values) -> ComputeTim
     if timing.draft_s is not None and timing.forward_s is not None:
         return ComputeTimes.fixed(rows, timing.draft_s, timing.forward_s, timing.position_s)
     click.echo("measuring compute times with nothing beside …", err=True)
-    with SweepWorker(config, rows, None, values["server"], values["timeout_s"], access_of(values))() as answer:
+    # One draft at a time: what a block or a tree drafted in vain stands on the lines of others.
+    single = replace(config, decode=replace(config.decode, draft_length=1, tree=0, in_flight=1))
+    with SweepWorker(single, rows, None, values["server"], values["timeout_s"], access_of(values))() as answer:
         return measure(rows, dataset.examples, answer)

@@ -46,7 +46,8 @@ def command(rules: tuple[str, ...], **values: Any) -> None:
 
     from uihlm_evaluation.results.table import TableFormat
     from uihlm_evaluation.traces.pack import load_pack
-    from uihlm_evaluation.traces.rules import BUILT_IN
+    from uihlm_evaluation.traces.policies import PREFIX
+    from uihlm_evaluation.traces.rules import BUILT_IN, is_fitted
     from uihlm_evaluation.traces.scores import score
     from uihlm_evaluation.traces.table import render
 
@@ -56,7 +57,15 @@ def command(rules: tuple[str, ...], **values: Any) -> None:
         asked = rules or tuple(name for name in BUILT_IN if name != "learned" or pack.trace.hidden is not None)
         if not rules and pack.trace.hidden is None:
             click.echo("note: the pack has no hidden states, so rule learned is left out", err=True)
-        scores = score(pack, asked, Side(values["side"]), values["seed"], settings)
+        side = Side(values["side"])
+        fitted = [name for name in asked if not name.startswith(PREFIX) and is_fitted(name)]
+        if fitted and side is not Side.HELD_OUT:
+            click.echo(
+                f"warning: {', '.join(fitted)} is fitted to tokens that --side {side.value} scores it on: that says nothing of "
+                "others",
+                err=True,
+            )
+        scores = score(pack, asked, side, values["seed"], settings)
         if scores.prompts == 1:
             click.echo("warning: one prompt has no interval, and ±0.0 says nothing: trace more prompts", err=True)
         render(scores, pack.manifest, TableFormat(values["format"]), Console())

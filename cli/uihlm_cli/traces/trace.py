@@ -58,6 +58,8 @@ def command(**values: Any) -> None:
     interrupted; an interrupted pack goes on with --resume.
     """
     check_resume(values, "pack")
+    if values["layer"] is not None:
+        raise click.UsageError("a pack holds every layer's attention: leave --layer out")
     check_codec(values)
     with reported():
         config = trace_config(values)

@@ -119,5 +119,6 @@ def choose_layer(trace: Trace, resampler: Resampler) -> LayerChoice:
     default, nearest = default_layer(layers), int(np.argmin(estimates.point))
     low, high = np.percentile(estimates.draws[:, default] - estimates.draws[:, nearest], (2.5, 97.5))
     gain = Interval(float(estimates.point[default] - estimates.point[nearest]), float(low), float(high))
-    layer = nearest if gain.low > 0.0 else default
+    # One prompt has no interval: every resample of it is the same.
+    layer = nearest if gain.low > 0.0 and resampler.prompts > 1 else default
     return LayerChoice(layer, default, nearest, tuple(estimates.intervals()), gain)

@@ -193,7 +193,8 @@ def correlation(x: FloatArray, others: FloatArray, resampler: Resampler) -> list
 
 def _membership(u: FloatArray) -> FloatArray:
     """Return `[T, bin]`, 1 where a token's u falls into a bin of width 1/BINS."""
-    member: FloatArray = np.eye(BINS)[np.clip((u * BINS).astype(int), 0, BINS - 1)]
+    # A trace holds u in float32: a sampled one, a multiple of 1/20, may lie a hair below its bin.
+    member: FloatArray = np.eye(BINS)[np.clip((u * BINS + 1e-5).astype(int), 0, BINS - 1)]
     return member
 
 

@@ -89,8 +89,12 @@ def rebill(run: SavedRun, config: RunConfig, output: Path) -> list[PolicyResult]
     if output.exists() and any(output.iterdir()):
         raise InvalidRequestError(f"{output} is not empty: name another --output")
     unfinished = output.with_name(output.name + ".new")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
+    try:
+        unfinished.mkdir(parents=True)
+    except FileExistsError:
+        raise InvalidRequestError(
+            f"{unfinished} is in the way, left there by a rebill that was killed or by you: move it, or name another --output"
+        ) from None
     try:
         results = _write(run, config, unfinished)
         unfinished.replace(output)

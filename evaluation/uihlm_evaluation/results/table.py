@@ -210,14 +210,18 @@ def _number(value: float | None) -> str:
     """Three significant digits or two decimals, whichever shows more."""
     if value is None:
         return DASH
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+    for least, form in ((99.95, ".0f"), (9.995, ".1f"), (0.0995, ".2f")):
+        if abs(value) >= least:
+            return format(value, form)
+    return f"{value:.3g}" if value else "0.00"
 
 
 def _scaled(value: float | None) -> str:
     if value is None:
         return DASH
     for scale, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= scale:
+        # 999.7 is written as 1 k, not as 1e+03.
+        if abs(value) >= 0.9995 * scale:
             return f"{value / scale:.3g} {letter}"
     return f"{value:.3g}"
 

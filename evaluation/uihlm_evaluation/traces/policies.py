@@ -31,6 +31,10 @@ def decisions(name: str, trace: Trace, seed: int, settings: PolicySettings = Pol
         RuleError: for a policy that does not choose tokens, or that needs the logits.
         TraceError: if it needs a hidden state and none was kept.
     """
+    if name == "learned":
+        raise RuleError(
+            "a policy's weights are not part of a pack: score the rule `learned`, fitted to the pack's other side"
+        )
     rule = policy(name, settings)
     if rule.mode is Mode.LLM_ALONE:
         raise RuleError(f"policy {name} uploads no drafts: there is nothing to score")
@@ -49,7 +53,8 @@ def decisions(name: str, trace: Trace, seed: int, settings: PolicySettings = Pol
             draft=int(trace.draft[row]),
             x_d=float(trace.x_d[row]),
             thin=thin,
-            u=float(trace.u[row]),
+            # Without what float32 has added: a sampled u is compared with thresholds that it may equal.
+            u=round(float(trace.u[row]), 6),
             importance=None if counts is None else int(counts[row]),
             logits=None,
             hidden=None if trace.hidden is None else trace.hidden[row].astype(np.float32),

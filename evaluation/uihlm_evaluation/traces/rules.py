@@ -155,6 +155,11 @@ def names() -> list[str]:
     return [*BUILT_IN, *sorted(others)]
 
 
+def is_fitted(name: str) -> bool:
+    """Return whether a rule is nothing before it is fitted; RuleError if there is no such rule."""
+    return hasattr(_found(name), "fit")
+
+
 def numbers(name: str, train_side: Callable[[], Trace], seen: Seen) -> FloatArray:
     """Return a rule's number for each token `[T]`.
 

@@ -25,7 +25,7 @@ def test_paper_in_the_other_formats(table_format, start):
     assert result.stdout.lstrip("\n").startswith(start)
 
 
-@pytest.mark.parametrize("arguments", [[], ["--paper", "runs/x"]])
+@pytest.mark.parametrize("arguments", [[], ["--paper", "runs/x"], ["--paper", "--figures", "x"]])
 def test_a_folder_or_the_paper_never_both_or_none(arguments):
     result = report(*arguments)
     assert (result.exit_code, result.stdout) == (2, "")

@@ -197,6 +197,16 @@ def test_compute_times_are_measured_once_where_no_flag_fixes_them(prompts):
     assert "measuring" not in again.stderr
 
 
+def test_a_draft_takes_what_it_takes_also_in_blocks(prompts):
+    flags = ("--jobs", "1", "--max-tokens", "8", "--no-metrics", "--no-controls", "--policy", "hlm", "--policy", "slm")
+    result = invoke(
+        "sweep", "--dataset", prompts, "--output", "run", *flags, "--draft-length", "4", "--draft-time-s", "0.01"
+    )
+    assert result.exit_code == 0, result.output
+    times = json.loads(Path("run/compute_times.json").read_text())["draft_s"]
+    assert [times["hlm"], times["slm"]] == pytest.approx([0.01, 0.01])
+
+
 def test_controls_of_a_grid_without_their_like_are_timed_too(prompts):
     """`random` computes no u: no row of this grid says what its drafts take."""
     arguments = ("--max-tokens", "8", "--no-metrics", "--jobs", "1", "--policy", "ui", "--policy", "u", "--k", "3")

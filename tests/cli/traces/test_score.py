@@ -106,12 +106,24 @@ def test_a_rule_in_a_file_is_scored(tmp_path):
     assert found[name]["auc"]["mean"] < 0.5 < found["u"]["auc"]["mean"]
 
 
+def test_a_rule_scored_on_what_it_was_fitted_to_is_marked(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "def mine(seen):\n    return seen.u\n\n\nmine.fit = lambda trace: mine\n", encoding="utf-8"
+    )
+    rule = f"{tmp_path / 'mine.py'}:mine"
+    for side, marked in (("held-out", False), ("train", True), ("all", True)):
+        result = invoked(rule, "u", "--trace", "lawful", "--side", side)
+        assert result.exit_code == 0, result.output
+        assert (f"mine is fitted to tokens that --side {side} scores it on" in result.stderr) is marked
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
         (("margin", "--trace", "lawful"), 1, "unknown rule 'margin'"),
         (("policy:margin", "--trace", "lawful"), 1, "unknown policy 'margin'"),
         (("learned", "--trace", "lawful"), 1, "holds no hidden states"),
+        (("policy:learned", "--trace", "lawful"), 1, "score the rule `learned`"),
         (("u", "--trace", "."), 1, "there is no trace pack in ."),
         (("u", "--trace", "gone"), 2, "'gone' does not exist"),
         (("u",), 2, "Missing option '--trace'"),

@@ -54,6 +54,13 @@ def test_layer_like_the_papers_is_chosen():
     assert "nearer" in choice.reason() and choice.gain.low > 0
 
 
+def test_one_prompt_proves_no_layer():
+    trace = trace_with({1: counts_like(PAPER_UPLOAD_RATES)})
+    alone = Resampler(np.zeros(TOKENS, int), resamples=300)
+    choice = choose_layer(trace, alone)
+    assert (choice.layer, choice.nearest) == (DEFAULT, 1) and choice.gain.low > 0
+
+
 def test_default_depth_stands_where_another_is_nearer_by_no_more_than_noise():
     worse = counts_like({k: rate * 0.97 for k, rate in PAPER_UPLOAD_RATES.items()}, seed=1)
     trace = trace_with({1: counts_like(PAPER_UPLOAD_RATES), DEFAULT: worse})

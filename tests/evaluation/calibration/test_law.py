@@ -71,6 +71,13 @@ def test_mean_over_prompts_of_one_token_is_the_plain_bootstrap():
     assert (ours.mean, ours.low, ours.high) == pytest.approx((plain.mean, plain.low, plain.high), abs=3e-3)
 
 
+def test_a_sampled_u_falls_into_the_bin_that_begins_with_it():
+    """A trace holds it in float32, where 0.35 is a hair less than seven twentieths."""
+    u = np.arange(20, dtype=np.float32) / np.float32(20)
+    bins = law_of(trace_of(u, np.linspace(0, 1, 20), np.arange(20))).reliability
+    assert [b.tokens for b in bins] == [1] * 20
+
+
 def test_reliability_table_counts_every_token_once():
     trace = trace_of([0.0, 0.02, 0.49, 0.5, 0.999, 1.0], [0.0, 0.2, 0.5, 0.25, 1.0, 0.5], np.arange(6))
     bins = law_of(trace).reliability

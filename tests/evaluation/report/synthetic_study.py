@@ -72,7 +72,11 @@ def study(prompts=100, rows=None, scored=True, rounds=True):
     )
     return RunFolder(
         path=Path("runs/synthetic"),
-        document={"vocabulary_size": V, "provenance": {"metric_hash": "all-MiniLM-L6-v2_L5_synthetic"}},
+        document={
+            "vocabulary_size": V,
+            "provenance": {"metric_hash": "all-MiniLM-L6-v2_L5_synthetic"},
+            "config": {"selection": {"seed": 0}},
+        },
         results=results,
         samples=tuple(sample for samples in own.values() for sample in samples),
         rounds=attention_rounds([row.label for row, *_ in rows], length if rounds else length[:0]),

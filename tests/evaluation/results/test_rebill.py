@@ -89,6 +89,16 @@ def test_only_prices_may_change(tmp_path):
     assert not (tmp_path / "billed").exists()
 
 
+def test_a_folder_in_the_way_is_not_touched(tmp_path):
+    config = studied(tmp_path / "saved", profile("paper"))
+    mine = tmp_path / "billed.new" / "mine.txt"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    with pytest.raises(InvalidRequestError, match=r"billed\.new is in the way"):
+        rebill(SavedRun.read(tmp_path / "saved"), config, tmp_path / "billed")
+    assert mine.read_text() == "mine"
+
+
 def test_files_that_do_not_fit_are_refused(tmp_path):
     saved = tmp_path / "saved"
     config = studied(saved, profile("paper"))

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from uihlm_evaluation.quality.bootstrap import Interval
 from uihlm_evaluation.results.policy_result import PolicyResult
-from uihlm_evaluation.results.table import TableFormat, csv_text, markdown, render
+from uihlm_evaluation.results.table import DASH, TableFormat, _number, _scaled, csv_text, markdown, render
 
 
 def result(policy, **changes):
@@ -130,3 +130,19 @@ def test_columns_of_tasks_and_agreement_show_only_with_a_value():
 def test_markdown_without_hlm_shows_values_alone():
     ui = cells(markdown([UI]), "ui")
     assert (ui["upload"], ui["λ (paper)"]) == ("25.0 %", "0.37")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(None, DASH), (0.0, "0.00"), (0.00412, "0.00412"), (0.0995, "0.10"), (0.5, "0.50"), (9.994, "9.99"), (9.996, "10.0"),
+     (99.96, "100"), (1234.4, "1234")],
+)  # fmt: skip
+def test_numbers_show_three_digits_or_two_decimals(value, shown):
+    assert _number(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(999.4, "999"), (999.7, "1 k"), (999_700.0, "1 M"), (1_572_880.0, "1.57 M"), (16.0, "16")]
+)
+def test_units_change_where_the_rounded_number_does(value, shown):
+    assert _scaled(value) == shown

@@ -29,6 +29,13 @@ def test_thresholds_are_those_of_the_policy():
         np.testing.assert_array_equal(decisions(name, trace, 0, SETTINGS), expected, err_msg=name)
 
 
+def test_a_sampled_u_that_equals_the_threshold_is_not_above_it():
+    u = np.array([0.25, 0.3, 0.35] * 14, np.float32)[:40]
+    trace = with_columns(PACK, u=u).trace
+    chosen = decisions("u", trace, 0, PolicySettings(theta_u=0.3))
+    np.testing.assert_array_equal(chosen, u > 0.32)
+
+
 def test_the_coin_is_the_one_the_device_tosses():
     """The same prompts and positions under the real loop: the same tokens uploaded, whatever stands there."""
     v, seed = 16, 5

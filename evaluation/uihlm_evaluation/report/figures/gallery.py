@@ -84,12 +84,14 @@ def write_figures(run: RunFolder, output_dir: Path) -> WrittenFigures:
 def _recipes(run: RunFolder) -> list[tuple[str, str, Callable[[], Figure]]]:
     results = run.results
     encoder = run.document["provenance"].get("metric_hash")
+    # As the tables beside them.
+    seed = int(run.document["config"]["selection"]["seed"])
 
     @functools.cache
     def ratios() -> dict[str, RatioIntervals]:
         if all(sample.failed for sample in run.samples):
             raise FigureDataError("no prompt of the run was answered")
-        return ratio_intervals(results, run.samples, run.vocabulary_size)
+        return ratio_intervals(results, run.samples, run.vocabulary_size, seed)
 
     # Drawn where the run's folder holds a profile.
     planned = [("plan", "The best way over round trip, uplink rate, load and the LLM's time.", lambda: run_map(run))]
@@ -98,7 +100,7 @@ def _recipes(run: RunFolder) -> list[tuple[str, str, Callable[[], Figure]]]:
         (
             "attention",
             "Attention collapse: entropy and largest weight of the drafter's attention row by decoding step.",
-            lambda: attention_figure([trace_of_rounds(run.rounds)]),
+            lambda: attention_figure([trace_of_rounds(run.rounds)], seed),
         ),
         ("bertscore", "BERTScore F1 by k and γ.", lambda: bertscore_figure(results, encoder)),
         ("speed", "Latency and throughput by k and γ.", lambda: speed_figure(results, ratios())),

@@ -7,6 +7,7 @@ import pytest
 
 from evaluation.report.synthetic_study import grid, study
 from uihlm_evaluation.drawing.style import svg
+from uihlm_evaluation.report.figures import gallery
 from uihlm_evaluation.report.figures.gallery import draw_figures, write_figures
 from uihlm_evaluation.runs.samples import Stop
 
@@ -83,3 +84,11 @@ def test_a_run_that_failed_throughout_has_no_figures_and_no_traceback():
     samples = tuple(dataclasses.replace(sample, stop=Stop.ERROR, error="lost") for sample in run.samples)
     figures = draw_figures(dataclasses.replace(run, samples=samples))
     assert "no prompt of the run was answered" in figures.left_out["energy"]
+
+
+def test_intervals_of_figures_are_drawn_from_the_runs_own_seed(monkeypatch):
+    run, seeds = study(prompts=6), []
+    plain = gallery.ratio_intervals
+    monkeypatch.setattr(gallery, "ratio_intervals", lambda *given: seeds.append(given[-1]) or plain(*given))
+    gallery.draw_figures(dataclasses.replace(run, document={**run.document, "config": {"selection": {"seed": 5}}}))
+    assert seeds == [5]
