@@ -104,7 +104,8 @@ def measure(options: argparse.Namespace) -> None:
         }
         if options.json:
             content = merge(Path(options.json), content)
-        if options.figure:
+        # Half of it is of blocks, which come last.
+        if options.figure and content["policies"] and content["blocks"]:
             draw(content, Path(options.figure))
 
     if options.policies:
