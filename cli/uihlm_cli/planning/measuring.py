@@ -86,7 +86,7 @@ def _skipping(profile: Profile, folder: Path | None) -> tuple[SkipFigures, ...]:
     """Return the curve of policy `u`: from the trace, else what the profile held before, else its one threshold."""
     if folder is not None and (folder / "trace.npz").is_file():
         trace = load_trace(folder / "trace.npz")
-        return skipping_curve(trace.u, trace.reject_prob)
+        return skipping_curve(trace.exact_u, trace.reject_prob)
     if profile.plan is not None:
         return profile.plan.skipping
     if profile.theta_u is None or profile.upload_rate is None or profile.risk is None:

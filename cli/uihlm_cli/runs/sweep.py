@@ -196,7 +196,16 @@ def _measured(config: RunConfig, dataset: Dataset, values: Values) -> ComputeTim
     if timing.draft_s is not None and timing.forward_s is not None:
         return ComputeTimes.fixed(rows, timing.draft_s, timing.forward_s, timing.position_s)
     click.echo("measuring compute times with nothing beside …", err=True)
-    # One draft at a time: what a block or a tree drafted in vain stands on the lines of others.
+
+    def alone(own: RunConfig) -> ComputeTimes:
+        with SweepWorker(own, rows, None, values["server"], values["timeout_s"], access_of(values))() as answer:
+            return measure(rows, dataset.examples, answer)
+
+    # Drafts one at a time: what a block or a tree drafted in vain stands on the lines of others.
     single = replace(config, decode=replace(config.decode, draft_length=1, tree=0, in_flight=1))
-    with SweepWorker(single, rows, None, values["server"], values["timeout_s"], access_of(values))() as answer:
-        return measure(rows, dataset.examples, answer)
+    times = alone(single)
+    if single == config:
+        return times
+    # But forwards as they will be: of single drafts alone nobody learns what a further position takes.
+    asked = alone(config)
+    return replace(times, forward_s=asked.forward_s, position_s=asked.position_s)

@@ -58,13 +58,14 @@ def command(rules: tuple[str, ...], **values: Any) -> None:
         if not rules and pack.trace.hidden is None:
             click.echo("note: the pack has no hidden states, so rule learned is left out", err=True)
         side = Side(values["side"])
-        fitted = [name for name in asked if not name.startswith(PREFIX) and is_fitted(name)]
-        if fitted and side is not Side.HELD_OUT:
-            click.echo(
-                f"warning: {', '.join(fitted)} is fitted to tokens that --side {side.value} scores it on: that says nothing of "
-                "others",
-                err=True,
-            )
+        if side is not Side.HELD_OUT:
+            for name in asked:
+                if not name.startswith(PREFIX) and is_fitted(name):
+                    click.echo(
+                        f"warning: {name} is fitted to tokens that --side {side.value} scores it on: that says nothing of "
+                        "others",
+                        err=True,
+                    )
         scores = score(pack, asked, side, values["seed"], settings)
         if scores.prompts == 1:
             click.echo("warning: one prompt has no interval, and ±0.0 says nothing: trace more prompts", err=True)

@@ -36,7 +36,6 @@ class RemoteSession:
         # The channel may be renewed meanwhile; a stream ends on the one it began on.
         self._stub = channel.stub
         self._contract = contract
-        self._metadata = channel.metadata
         self._requests: asyncio.Queue[pb.VerifyRequest | None] = asyncio.Queue()
         self._answers: dict[int, queue.SimpleQueue[pb.VerifyResponse | Exception]] = {}
         self._failure: Exception | None = None
@@ -52,8 +51,6 @@ class RemoteSession:
     def open(self, prefix_ids: Sequence[int], key: bytes, *, again: bool = False) -> int:
         """Send Open and return its round without waiting; `again` says that it takes a lost stream's place."""
         contract = self._contract
-        if again:
-            self._metadata = (*self._metadata, (AGAIN, "1"))
         self._open_round = self._expect()
         request = pb.Open(
             round=self._open_round,
@@ -70,7 +67,8 @@ class RemoteSession:
             session_key=key,
         )
         self._channel.post(self._requests, pb.VerifyRequest(open=request))
-        self._reader = self._channel.spawn(self._read())
+        shown = (*self._channel.metadata, (AGAIN, "1")) if again else self._channel.metadata
+        self._reader = self._channel.spawn(self._read(shown))
         if self._abandoned:
             self._reader.cancel()
         return self._open_round
@@ -189,11 +187,11 @@ class RemoteSession:
         while (request := await self._requests.get()) is not None:
             yield request
 
-    async def _read(self) -> None:
+    async def _read(self, metadata: Sequence[tuple[str, str]]) -> None:
         """Sort responses by round until the stream ends; whatever ends it badly is every waiting round's answer."""
         answered = False
         try:
-            async for response in self._stub.Verify(self._outgoing(), metadata=self._metadata):
+            async for response in self._stub.Verify(self._outgoing(), metadata=metadata):
                 answered = self._channel.reached = True
                 if response.HasField("ready"):
                     self._channel.max_context = response.ready.max_context

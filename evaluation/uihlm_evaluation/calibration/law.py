@@ -119,7 +119,7 @@ def fit(trace: Trace, resampler: Resampler) -> Law:
     Raises:
         InvalidRequestError: if u is the same for every token.
     """
-    u = trace.u.astype(np.float64)
+    u = trace.exact_u
     if np.ptp(u) == 0.0:
         raise InvalidRequestError(
             f"the uncertainty is {u[0]:g} for each of {len(u)} tokens: no line can be fitted; calibrate at a sampling "
@@ -193,8 +193,7 @@ def correlation(x: FloatArray, others: FloatArray, resampler: Resampler) -> list
 
 def _membership(u: FloatArray) -> FloatArray:
     """Return `[T, bin]`, 1 where a token's u falls into a bin of width 1/BINS."""
-    # A trace holds u in float32: a sampled one, a multiple of 1/20, may lie a hair below its bin.
-    member: FloatArray = np.eye(BINS)[np.clip((u * BINS + 1e-5).astype(int), 0, BINS - 1)]
+    member: FloatArray = np.eye(BINS)[np.clip((u * BINS).astype(int), 0, BINS - 1)]
     return member
 
 

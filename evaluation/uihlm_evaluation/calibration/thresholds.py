@@ -58,7 +58,7 @@ def threshold(a: float, b: float, delta: float) -> float | None:
 
 def outcomes(trace: Trace, resampler: Resampler) -> tuple[ThresholdOutcome, ...]:
     """Return the three thresholds of a trace, in the order above."""
-    u, beta = trace.u.astype(np.float64), trace.reject_prob.astype(np.float64)
+    u, beta = trace.exact_u, trace.reject_prob.astype(np.float64)
     below = (trace.y_d < trace.x_d).astype(np.float64)
     deltas = {
         Threshold.RISK_AVERSE: np.zeros_like(beta),

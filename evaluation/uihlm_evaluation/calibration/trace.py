@@ -148,6 +148,11 @@ class Trace:
         return len(self.prompt)
 
     @property
+    def exact_u(self) -> npt.NDArray[np.float64]:
+        """u as the device knew it, `[T]`: a sampled one is a multiple of 1/20, which float32 misses by less than 5e-8."""
+        return self.u.astype(np.float64).round(7)
+
+    @property
     def n_layer(self) -> int:
         """Layers of the drafter."""
         return int(self.counts.shape[1])

@@ -5,7 +5,7 @@
     hlm, L   o + n/E·(L·t + ℓ + f(p))                ℓ = g + a(L) + R + c; E = 1, p = 1 for L = 1, else
                                                      E = (1 − α^(L+1))/(1 − α), p = L + 1
     hlm, tree of N   o + n/E·(d + ℓ + f(N + 1))      E tokens a trip, d what growing a tree takes, as measured
-    hlm, in flight   o + n·Σ P(k)·S_k ÷ Σ P(k)·k     uihlm_evaluation/planning/flights.py
+    hlm, in flight   o + n·E[S] ÷ E[k]               uihlm_evaluation/planning/flights.py
     hlm, runs on     o + max(n·(t + ℓ), t + ℓ + (n − 1)·f(1))    the forward beside draft and trip
     u, rate r        o + n·t_u + n·r·(ℓ + f(1/r))    the ids skipped since the last upload ride on the next
 

@@ -44,7 +44,7 @@ def decisions(name: str, trace: Trace, seed: int, settings: PolicySettings = Pol
         raise TraceError(f"policy {name} reads hidden states, which this pack was made without")
     counts = importance(trace) if Needs.IMPORTANCE in rule.needs else None
     keys = {int(prompt): session_key(seed, int(prompt)) for prompt in np.unique(trace.prompt)}
-    uploaded = np.zeros(len(trace), np.bool_)
+    uploaded, u = np.zeros(len(trace), np.bool_), trace.exact_u
     for row in range(len(trace)):
         thin = None
         if Needs.COIN in rule.needs:
@@ -53,8 +53,7 @@ def decisions(name: str, trace: Trace, seed: int, settings: PolicySettings = Pol
             draft=int(trace.draft[row]),
             x_d=float(trace.x_d[row]),
             thin=thin,
-            # Without what float32 has added: a sampled u is compared with thresholds that it may equal.
-            u=round(float(trace.u[row]), 6),
+            u=float(u[row]),
             importance=None if counts is None else int(counts[row]),
             logits=None,
             hidden=None if trace.hidden is None else trace.hidden[row].astype(np.float32),

@@ -12,6 +12,8 @@ from click.testing import CliRunner, Result
 from fake_pair import Weights
 from uihlm_cli.device import main
 from uihlm_evaluation.report.table_one import table_one
+from uihlm_evaluation.sweeps import compute_times
+from uihlm_evaluation.sweeps.compute_times import ComputeTimes
 
 # Everything in this process: the fake weights do not cross to another.
 HERE = ("--jobs", "1", "--draft-time-s", "0.01", "--forward-time-s", "0.02", "--max-tokens", "8", "--no-metrics")
@@ -205,6 +207,25 @@ def test_a_draft_takes_what_it_takes_also_in_blocks(prompts):
     assert result.exit_code == 0, result.output
     times = json.loads(Path("run/compute_times.json").read_text())["draft_s"]
     assert [times["hlm"], times["slm"]] == pytest.approx([0.01, 0.01])
+
+
+def test_forwards_are_timed_as_they_will_be(prompts, monkeypatch):
+    """Of single drafts alone nobody learns what a further position of a block takes."""
+    asked = []
+
+    def measure(rows, examples, answer):
+        _, records = answer(rows[0].label, examples[0])
+        longest = max(record.llm_positions for record in records)
+        asked.append(longest)
+        return ComputeTimes({row.label: 0.01 for row in rows}, 0.02, 0.001 * longest)
+
+    monkeypatch.setattr(compute_times, "measure", measure)
+    flags = ("--jobs", "1", "--max-tokens", "8", "--no-metrics", "--no-controls", "--policy", "hlm", "--no-agreement")
+    result = invoke("sweep", "--dataset", prompts, "--output", "run", *flags, "--draft-length", "4")
+    assert result.exit_code == 0, result.output
+    alone, in_blocks = asked
+    assert alone <= 1 < in_blocks
+    assert json.loads(Path("run/compute_times.json").read_text())["position_s"] == 0.001 * in_blocks
 
 
 def test_controls_of_a_grid_without_their_like_are_timed_too(prompts):
