@@ -13,6 +13,7 @@ from uihlm_basestation.batcher import Batcher
 from uihlm_basestation.counters import EnergyCounters
 from uihlm_basestation.engines.engine import Engine
 from uihlm_basestation.observing.engine import observed_engine
+from uihlm_basestation.observing.health import HealthPort
 from uihlm_basestation.observing.reflection import reflect
 from uihlm_basestation.observing.servicer import ObservedServicer
 from uihlm_basestation.observing.telemetry import Telemetry
@@ -40,6 +41,7 @@ class BaseStation:
         trust: Trust = PRIVATE,
         serving: Serving = DEFAULTS,
         counters: EnergyCounters | None = None,
+        health_port: HealthPort | None = None,
     ) -> None:
         """Prepare to serve.
 
@@ -51,6 +53,7 @@ class BaseStation:
             trust: transport, credentials and limits.
             serving: how the engine is shared.
             counters: of joules, which then ride on the answers; None measures none.
+            health_port: answers health checks too; whoever opened it closes it.
         """
         self._trust = trust
         if telemetry is not None:
@@ -59,6 +62,7 @@ class BaseStation:
         self._batcher = Batcher(engine, chunk=serving.chunk, max_batch=serving.max_batch, counters=counters)
         self._servicer = VerificationServicer(engine, self._batcher, max_sessions, serving.idle_s)
         self._health = health.aio.HealthServicer()
+        self._health_port = health_port
         self._server = grpc.aio.server(
             interceptors=[Guard(trust)],
             options=[
@@ -118,6 +122,8 @@ class BaseStation:
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for name in ("", SERVICE):
             await self._health.set(name, status)
+            if self._health_port is not None:
+                self._health_port.set(name, status)
 
 
 async def serve(
@@ -132,13 +138,14 @@ async def serve(
     trust: Trust = PRIVATE,
     serving: Serving = DEFAULTS,
     counters: EnergyCounters | None = None,
+    health_port: HealthPort | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain: not serving, finish the rounds, stop."""
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked.set)
-    station = BaseStation(engine, max_sessions, telemetry, reflection, trust, serving, counters)
+    station = BaseStation(engine, max_sessions, telemetry, reflection, trust, serving, counters, health_port)
     on_ready(await station.start(host, port))
     await asked.wait()
     await station.stop(grace_s)

@@ -27,6 +27,7 @@ BUNDLED_V = 49_152
 HEADER = (
     f"{'engine':22} {'codec':8} {'V':>6} {'batch':5} {'n':>4} {'rounds/s':>9} {'MB/s':>7} {'p50 ms':>8} {'p99 ms':>8}"
     f" {'p99/50':>6} {'queue':>7} {'fwd':>7} {'Jain':>6} {'parts':>6} {'cores':>5} {'dev.':>5} {'MiB':>6} {'health':>6}"
+    f" {'own':>6}"
 )
 
 
@@ -47,6 +48,7 @@ class Row:
             f" {cell.rounds_s:9.1f} {cell.upload_mb_s:7.1f} {cell.p50_ms:8.2f} {cell.p99_ms:8.2f}"
             f" {cell.p99_ms / cell.p50_ms:6.2f} {cell.queue_ms:7.2f} {cell.forward_ms:7.2f} {cell.fairness:6.3f}"
             f" {cell.parts:6.1f} {cell.busy:5.2f} {cell.devices_busy:5.2f} {cell.resident_mib:6.0f} {cell.health_ms:6.1f}"
+            f" {cell.own_health_ms:6.1f}"
         )
 
 

@@ -37,7 +37,8 @@ class Cell:
         busy: cores that the base station took.
         devices_busy: cores that this process took.
         resident_mib: memory of the base station.
-        health_ms: the slowest of the health checks made throughout.
+        health_ms: the slowest of the health checks made throughout, at the port of the devices.
+        own_health_ms: the same at a port of their own; without a base station (`bare`) there is none.
         upload_mb_s: bytes of the uploads.
         device_tokens_s: of each device.
     """
@@ -56,6 +57,7 @@ class Cell:
     devices_busy: float
     resident_mib: float
     health_ms: float
+    own_health_ms: float
     upload_mb_s: float
     device_tokens_s: tuple[float, ...]
 
@@ -87,7 +89,7 @@ async def run_cell(
     opened = asyncio.Barrier(sessions + 1)
     devices = [Device(station.target, contract, traces, n, pace, air) for n in range(sessions)]
     # One that fails would leave the others at the barrier.
-    with health_checks(station.target) as health:
+    with health_checks(station.target, station.health_target) as health:
         async with asyncio.TaskGroup() as group:
             for device in devices:
                 group.create_task(device.run(window, opened))
@@ -104,7 +106,12 @@ async def run_cell(
 
 
 def _cell(
-    tallies: Sequence[Tally], seconds: float, before: Counts, after: Counts, checks: Sequence[float], own_s: float
+    tallies: Sequence[Tally],
+    seconds: float,
+    before: Counts,
+    after: Counts,
+    checks: Sequence[Sequence[float]],
+    own_s: float,
 ) -> Cell:
     rounds = [len(tally.verdict_s) for tally in tallies]
     forwards = max(1, after.forwards - before.forwards)
@@ -127,7 +134,8 @@ def _cell(
         busy=(after.cpu_s - before.cpu_s) / seconds,
         devices_busy=own_s / seconds,
         resident_mib=after.resident_bytes / 2**20,
-        health_ms=1e3 * max(checks, default=float("nan")),
+        health_ms=1e3 * max(checks[0], default=float("nan")),
+        own_health_ms=1e3 * max(checks[1], default=float("nan")),
         upload_mb_s=sum(tally.sent_bytes for tally in tallies) / seconds / 1e6,
         device_tokens_s=tuple(tally.tokens / seconds for tally in tallies),
     )

@@ -1,7 +1,7 @@
 """A base station in a process of its own, for the cell.   python -m benchmarks.cell.station '{"engine": "table", …}'
 
-It says `ready PORT` on stdout, answers each line on stdin with one line of JSON (forwards, parts, positions, CPU seconds,
-resident bytes), and ends with its stdin.
+It says `ready PORT HEALTH_PORT` on stdout, answers each line on stdin with one line of JSON (forwards, parts, positions, CPU
+seconds, resident bytes), and ends with its stdin.
 """
 
 from __future__ import annotations
@@ -72,9 +72,10 @@ class Counts:
 class Station:
     """A running station, seen from the devices' side."""
 
-    def __init__(self, process: subprocess.Popen[str], port: int) -> None:
+    def __init__(self, process: subprocess.Popen[str], port: int, health_port: int) -> None:
         self._process = process
         self.target = f"127.0.0.1:{port}"
+        self.health_target = f"127.0.0.1:{health_port}"
 
     def counts(self) -> Counts:
         """Ask it."""
@@ -92,10 +93,10 @@ def station(settings: StationSettings) -> Iterator[Station]:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root) as process:
         assert process.stdout is not None and process.stdin is not None
         words = process.stdout.readline().split()
-        if len(words) != 2 or words[0] != "ready":
+        if len(words) != 3 or words[0] != "ready":
             raise RuntimeError(f"the base station did not start: {' '.join(words)!r}; its words are above")
         try:
-            yield Station(process, int(words[1]))
+            yield Station(process, int(words[1]), int(words[2]))
         finally:
             process.stdin.close()
 
@@ -138,6 +139,7 @@ def bundled_contract() -> Contract:
 async def _serve(settings: StationSettings) -> None:
     from benchmarks.cell.engine import CountedEngine
     from uihlm_basestation.engines.engine import Engine
+    from uihlm_basestation.observing.health import HealthPort
     from uihlm_basestation.server import BaseStation
     from uihlm_basestation.serving import Serving
     from uihlm_cli.runs.memory import keep_large_blocks
@@ -148,10 +150,13 @@ async def _serve(settings: StationSettings) -> None:
         return
     engine = CountedEngine(load(settings))
     serving = Serving(settings.chunk, None if settings.batching else 1)
-    base = BaseStation(cast(Engine, engine), settings.max_sessions, serving=serving)
+    health_port = HealthPort("127.0.0.1", 0)
+    base = BaseStation(cast(Engine, engine), settings.max_sessions, serving=serving, health_port=health_port)
     address = await base.start()
-    await _answer_until_told(address.port, lambda: (engine.forwards, engine.parts, engine.positions))
+    ports = (address.port, health_port.address.port)
+    await _answer_until_told(ports, lambda: (engine.forwards, engine.parts, engine.positions))
     await base.stop(grace_s=0.0)
+    health_port.close()
 
 
 async def _echo() -> None:
@@ -179,12 +184,12 @@ async def _echo() -> None:
     health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    await _answer_until_told(port, lambda: (0, 0, 0))
+    await _answer_until_told((port, port), lambda: (0, 0, 0))
     await server.stop(None)
 
 
-async def _answer_until_told(port: int, done: Callable[[], tuple[int, int, int]]) -> None:
-    print(f"ready {port}", flush=True)
+async def _answer_until_told(ports: tuple[int, int], done: Callable[[], tuple[int, int, int]]) -> None:
+    print("ready", *ports, flush=True)
     while await asyncio.to_thread(sys.stdin.readline):
         used = resource.getrusage(resource.RUSAGE_SELF)
         resident = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * _PAGE_BYTES

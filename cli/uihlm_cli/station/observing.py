@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import click
 
+from uihlm_basestation.observing.health import HealthPort
 from uihlm_basestation.observing.logs import LogFormat, LogLevel, SessionLog, log_to_stderr
 from uihlm_basestation.observing.telemetry import Listeners, Telemetry
 from uihlm_cli.options.flags import F, Values, group, one_of, option
@@ -23,6 +24,14 @@ observing_options: Callable[[F], F] = group(
     ),
     option(
         "--metrics-host", default="127.0.0.1", help="Address of the metrics; plain HTTP, so let no stranger reach it."
+    ),
+    option(
+        "--health-port",
+        type=click.IntRange(0, 65535),
+        help="Answer health checks on this port as well, without TLS; 0 takes a free one.  [default: on --port alone]",
+    ),
+    option(
+        "--health-host", default="127.0.0.1", help="Address of the health checks; they tell only whether it serves."
     ),
     option("--reflection", is_flag=True, help="Tell clients the services' methods (grpcurl)."),
     one_of("--log-format", LogFormat.TEXT, "Lines on stderr; json is one object a line."),
@@ -73,3 +82,21 @@ def observers(values: Values, engine: str, voice: Voice) -> Iterator[Telemetry |
         if LogLevel(values["log_level"]).number <= logging.INFO:
             listeners.append(SessionLog())
         yield Listeners(listeners) if listeners else None
+
+
+@contextlib.contextmanager
+def health_port(values: Values, voice: Voice) -> Iterator[HealthPort | None]:
+    """Answer health checks at a port of their own while the block runs, if asked for.
+
+    Raises:
+        UnavailableError: if the port cannot be bound.
+    """
+    if values["health_port"] is None:
+        yield None
+        return
+    port = HealthPort(values["health_host"], values["health_port"])
+    try:
+        voice.say(f"health on {port.address}")
+        yield port
+    finally:
+        port.close()

@@ -78,9 +78,13 @@ def check_pool(values: Values, trust: Trust) -> None:
             "--meter reads the counters of this machine, and replicas may run on any: serve without --engine-pool ray to "
             "measure"
         )
-    for name, given in (("metrics-port", values["metrics_port"] is not None), ("reflection", values["reflection"])):
+    for name, given, instead in (
+        ("metrics-port", values["metrics_port"] is not None, "Ray serves metrics of its own"),
+        ("health-port", values["health_port"] is not None, "ask Ray, /ray.serve.RayServeAPIService/Healthz"),
+        ("reflection", values["reflection"], "Ray's ingress has none"),
+    ):
         if given:
-            raise click.UsageError(f"--{name} is of one process: Ray serves metrics of its own (docs/scaling.md)")
+            raise click.UsageError(f"--{name} is of one process: {instead} (docs/scaling.md)")
     from uihlm_basestation.pool.ray_pool import INGRESS_HOST
 
     try:

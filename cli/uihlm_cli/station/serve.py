@@ -16,7 +16,7 @@ from uihlm_cli.options.flags import option
 from uihlm_cli.options.weights import HELP as WEIGHT_TYPES_HELP
 from uihlm_cli.options.weights import MEASURED, WEIGHT_TYPES, measured_type
 from uihlm_cli.station.metering import counters_of, meter_option
-from uihlm_cli.station.observing import observers, observing_options, voice
+from uihlm_cli.station.observing import health_port, observers, observing_options, voice
 from uihlm_cli.station.pool import RAY, check_pool, pool_options, run_pool
 from uihlm_cli.station.sharing import serving, sharing_options
 from uihlm_cli.station.trust import trust_of, trust_options
@@ -63,7 +63,7 @@ def command(**values: Any) -> None:
       uihlm-bs serve
       uihlm-bs serve --port 0 --max-sessions 64 --kv-memory 1GiB
       uihlm-bs serve --metrics-port 9464 --log-format json --log-level info
-      uihlm-bs serve --host 0.0.0.0 --tls-cert bs.pem --tls-key bs.key --token-file tokens.txt
+      uihlm-bs serve --host 0.0.0.0 --tls-cert bs.pem --tls-key bs.key --token-file tokens.txt --health-port 50052
       uihlm-bs serve --model meta-llama/Llama-2-7b-chat-hf --dtype bfloat16
       uihlm-bs serve --engine-pool ray --replicas 4 --gpus-per-replica 0.5 --insecure
     """
@@ -98,6 +98,7 @@ def command(**values: Any) -> None:
         engine = load_engine(resolve(values["model"], Role.TARGET), settings)
         with (
             observers(values, engine.description, chrome) as telemetry,
+            health_port(values, chrome) as checks,
             asyncio.Runner(loop_factory=new_event_loop) as runner,
         ):
             runner.run(
@@ -113,6 +114,7 @@ def command(**values: Any) -> None:
                     serving=serving(values),
                     trust=trust,
                     counters=counters,
+                    health_port=checks,
                 )
             )
         chrome.say("stopped")

@@ -1,5 +1,6 @@
 """The flags of `uihlm-bs serve` that let it be seen from outside, and what is there without them."""
 
+import asyncio
 import json
 import re
 import socket
@@ -9,12 +10,16 @@ import urllib.request
 
 import pytest
 from click.testing import CliRunner
+from grpc_health.v1 import health_pb2
 
 from fakes import FakeEngine, contextual
 from uihlm_basestation.observing.telemetry import Ending, Round, RoundKind
 from uihlm_cli import basestation
 from uihlm_cli.station import serve as serve_command
+from uihlm_cli.station.health import status_of
+from uihlm_device.stream.access import Access
 from uihlm_proto.addresses import Address
+from uihlm_proto.errors import UnavailableError
 
 V = 12
 
@@ -24,8 +29,13 @@ def served(monkeypatch):
     """Serve nothing: note what the server was given, and let a session pass."""
     given = []
 
-    async def serve(engine, host, port, max_sessions, grace_s, on_ready, telemetry=None, reflection=False, **more):
+    async def serve(
+        engine, host, port, max_sessions, grace_s, on_ready, telemetry=None, reflection=False, health_port=None, **more
+    ):
         given.append((telemetry, reflection))
+        if health_port is not None:
+            health_port.set("", health_pb2.HealthCheckResponse.SERVING)
+            given.append(await asyncio.to_thread(status_of, str(health_port.address), 5.0, Access()))
         if telemetry is not None:
             telemetry.opened()
             telemetry.round(Round(RoundKind.JUDGE, 0.1, accepted=1))
@@ -82,6 +92,16 @@ def test_metrics_are_served_while_the_server_runs_and_said_on_stderr(served):
     assert 'engine="fake"' in page
 
 
+def test_health_checks_are_answered_at_a_port_of_their_own_which_is_said_on_stderr(served):
+    result = invoke("--health-port", "0")
+    assert result.exit_code == 0
+    assert re.fullmatch(r"loading bundled …\nhealth on 127\.0\.0\.1:\d+\nstopped\n", result.stderr)
+    assert served[1] == "SERVING"
+    address = re.search(r"127\S+", result.stderr)[0]
+    with pytest.raises(UnavailableError, match="no base station answers"):
+        status_of(address, 1.0, Access())
+
+
 def test_json_logs_leave_no_other_line_on_stderr(served):
     result = invoke("--log-format", "json", UIHLM_SERVE_LOG_LEVEL="info")
     records = [json.loads(line) for line in result.stderr.splitlines()]
@@ -96,14 +116,18 @@ def test_json_logs_leave_no_other_line_on_stderr(served):
     assert len(quiet.stderr.splitlines()) == 2, "sessions are not warnings"
 
 
-def test_a_taken_metrics_port_exits_4(served):
+@pytest.mark.parametrize("flag", ["--metrics-port", "--health-port"])
+def test_a_taken_port_exits_4(served, flag):
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        result = invoke("--metrics-port", str(taken.getsockname()[1]))
-    assert result.exit_code == 4 and "choose another with --metrics-port" in result.stderr
+        result = invoke(flag, str(taken.getsockname()[1]))
+    assert result.exit_code == 4 and f"choose another with {flag}" in result.stderr
     assert served == []
 
 
-@pytest.mark.parametrize("arguments", [["--metrics-port", "-1"], ["--log-format", "xml"], ["--log-level", "loud"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--metrics-port", "-1"], ["--health-port", "65536"], ["--log-format", "xml"], ["--log-level", "loud"]],
+)
 def test_usage_errors_exit_2(served, arguments):
     assert invoke(*arguments).exit_code == 2
 

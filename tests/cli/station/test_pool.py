@@ -30,6 +30,7 @@ def invoke(*arguments: str):
         ((*RAY, "--replicas", "3", "--max-replicas", "2", "--insecure"), "--max-replicas is below --replicas"),
         (RAY, "listens on every address of this machine"),
         ((*RAY, "--insecure", "--metrics-port", "0"), "Ray serves metrics of its own"),
+        ((*RAY, "--insecure", "--health-port", "0"), "--health-port is of one process: ask Ray"),
         ((*RAY, "--insecure", "--reflection"), "--reflection is of one process"),
     ],
 )
