@@ -8,15 +8,23 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.clocks import CLOCKS
 from benchmarks.peers.peer import TEMPERATURE
 from uihlm_models.llama.binding import library
 from uihlm_models.llama.runtime import LlamaRuntime, RuntimeSettings
 
 
 class Alone:
-    """A bare loop over a GGUF (`Peer`)."""
+    """A bare loop over a GGUF (`Peer`).
+
+    Attributes:
+        later_tokens: tokens written after the first one of their answer, so without the prefill.
+        later_s: seconds of them, by clock.
+    """
 
     def __init__(self, path: Path, threads: int) -> None:
+        self.later_tokens = 0
+        self.later_s = dict.fromkeys(CLOCKS, 0.0)
         lib = self._lib = library()
         self.runtime = LlamaRuntime(path, RuntimeSettings(n_ctx=2048, n_threads=threads))
         self._sampler = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
@@ -31,10 +39,14 @@ class Alone:
     def write(self, prompt: Sequence[int], tokens: int, seed: int) -> int:
         """Write an answer; see `Peer`."""
         self.prefill(prompt)
+        token = self._lib.llama_sampler_sample(self._sampler, self.runtime._context, -1)
+        began_s = {clock: now() for clock, now in CLOCKS.items()}
         for position in range(len(prompt), len(prompt) + tokens - 1):
-            token = self._lib.llama_sampler_sample(self._sampler, self.runtime._context, -1)
             self.runtime.decode_one(token, position)
-        self._lib.llama_sampler_sample(self._sampler, self.runtime._context, -1)
+            token = self._lib.llama_sampler_sample(self._sampler, self.runtime._context, -1)
+        for clock, now in CLOCKS.items():
+            self.later_s[clock] += now() - began_s[clock]
+        self.later_tokens += tokens - 1
         return tokens
 
     def write_one(self, token: int, position: int) -> int:

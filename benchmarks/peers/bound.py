@@ -6,7 +6,9 @@ if each draft stands with probability α. Against an LLM that writes one token a
 
     speed-up(L) = (1 − α^(L+1)) ÷ ((1 − α) · (L·c + (L + 1)/g))
 
-Nothing of it is overhead: no sampling, no message, no arithmetic of a verdict.
+Nothing of it is overhead: no sampling, no message, no arithmetic of a verdict. One thing it leaves out no code can save: where
+all L drafts stand, the drafter must run the last of them beside the bonus, which it has never seen. With e what a second
+position adds to its forward, in the same unit, a round costs α^L·e more.
 """
 
 from __future__ import annotations
@@ -21,12 +23,16 @@ def tokens_a_round(alpha: float, length: int) -> float:
     return length + 1.0 if alpha == 1.0 else (1.0 - alpha ** (length + 1)) / (1.0 - alpha)
 
 
-def speed_up(alpha: float, length: int, c: float, g: float) -> float:
+def speed_up(alpha: float, length: int, c: float, g: float, e: float = 0.0) -> float:
     """Return the speed-up over the LLM alone at draft length L; g is the batch gain at L + 1 positions."""
-    return tokens_a_round(alpha, length) / (length * c + (length + 1) / g)
+    return tokens_a_round(alpha, length) / (length * c + alpha**length * e + (length + 1) / g)
 
 
-def bound(alpha: float, c: float, gains: Mapping[int, float]) -> tuple[int, float]:
+def bound(alpha: float, c: float, gains: Mapping[int, float], e: float = 0.0) -> tuple[int, float]:
     """Return (L, speed-up) of the best L ≥ 2, given the batch gain at L + 1 positions for each L."""
-    best = max((length for length in gains if length > 1), key=lambda length: speed_up(alpha, length, c, gains[length]))
-    return best, speed_up(alpha, best, c, gains[best])
+
+    def reached(length: int) -> float:
+        return speed_up(alpha, length, c, gains[length], e)
+
+    best = max((length for length in gains if length > 1), key=reached)
+    return best, reached(best)

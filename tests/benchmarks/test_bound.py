@@ -28,6 +28,14 @@ def test_the_best_length_is_two_or_more():
     assert bound(0.6, 0.1, gains) == (3, pytest.approx(tokens_a_round(0.6, 3) / 1.3))
 
 
+def test_a_block_that_stands_has_its_last_draft_run_beside_the_bonus():
+    # A quarter of the blocks of 2 stand: a quarter of what a second position adds.
+    assert 1.75 / speed_up(0.5, 2, 0.4, 3.0, 0.2) == pytest.approx(1.75 / speed_up(0.5, 2, 0.4, 3.0) + 0.25 * 0.2)
+    # Longer blocks stand seldom.
+    assert bound(0.5, 0.1, {2: 3.0, 3: 4.0})[0] == 2
+    assert bound(0.5, 0.1, {2: 3.0, 3: 4.0}, e=2.0)[0] == 3
+
+
 def test_what_is_no_acceptance_is_refused():
     with pytest.raises(ValueError, match="acceptance in 0 … 1"):
         tokens_a_round(1.1, 2)
