@@ -2,11 +2,11 @@
 
 import pytest
 
-from benchmarks.cell.capacity import _costs
+from benchmarks.cell.capacity import _costs, next_try
 from benchmarks.cell.devices import Air, Contract
 from benchmarks.cell.run import jain, run, run_cell
 from benchmarks.cell.station import StationSettings, station
-from benchmarks.cell.traces import Step, Trace, alone, recorded, synthetic
+from benchmarks.cell.traces import Step, Trace, alone, recorded, running_on, synthetic
 from uihlm_proto.fingerprint import fingerprint
 
 V = 64
@@ -23,6 +23,25 @@ def test_a_trace_costs_what_the_base_station_runs_for_it():
     assert _costs([single], False) == (2 / 4, 4 / 4, 16 / 4, 2 / 4)
     block = Trace([1], 0, 0, [Step((), [b"a", b"b", b"c"])], tokens=2)
     assert _costs([block], False) == (1 / 2, 4 / 2, 24 / 2, 3 / 2)
+
+
+@pytest.mark.parametrize("holds", [0, 1, 2, 9, 13, 16, 40])
+def test_the_search_ends_between_the_most_that_hold_and_the_fewest_that_do_not(holds):
+    """A base station that holds so many, tried from above, from below and at once: a first failure is not the last word."""
+    for first in (1, 4, 12, 14, 30):
+        best, failed, devices, tries = 0, None, first, 0
+        while devices is not None:
+            tries += 1
+            best, failed = (devices, failed) if devices <= holds else (best, devices)
+            devices = next_try(best, failed)
+        assert best <= holds < failed
+        assert (holds == 0 and failed == 1) or failed - best < 2 or failed <= 1.12 * best
+        assert tries <= 14
+
+
+def test_an_answer_that_runs_on_asks_so_but_for_its_last_upload():
+    trace = Trace([1], 0, 0, [Step((), [b"a"]), Step((), [b"b"]), Step((), [b"c"])], tokens=3)
+    assert [step.runs_on for step in running_on([trace])[0].steps] == [True, True, False]
 
 
 def test_recorded_answers_are_of_the_policies_that_are_compared():

@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument("--chunk", type=int, default=64, help="llm: most positions of prompts in a forward")
     parser.add_argument("--traces", type=Path, default=RECORDED, help="llm: recorded uploads")
     parser.add_argument("--rate", type=float, default=4.0, help="capacity: tokens/s of a device")
-    parser.add_argument("--tries", type=int, default=4, help="capacity: paced runs of a policy")
+    parser.add_argument("--tries", type=int, default=7, help="capacity: paced runs of a policy, at most")
     parser.add_argument("--policies", type=_names, default=capacity.POLICIES, help="capacity: with semicolons")
     parser.add_argument("--blocks", type=_numbers, default=list(capacity.BLOCKS), help="capacity: drafts an upload")
     parser.add_argument(

@@ -26,13 +26,14 @@ from benchmarks.cell.devices import Air, Contract, Pace
 from benchmarks.cell.figure import draw
 from benchmarks.cell.run import Cell, run, run_cell
 from benchmarks.cell.station import Station, StationSettings, bundled_contract, station
-from benchmarks.cell.traces import Trace, alone, recorded
+from benchmarks.cell.traces import Trace, alone, recorded, running_on
 from uihlm_wireless.channel import RadioLink
 
 HELD = 0.95
 POLICIES = ("llm", "hlm", "hlm, 4 drafts", "u", "ui")
 BLOCKS = {1: "hlm", 4: "hlm, 4 drafts", 8: "hlm, 8 drafts"}
-_STEP = 1.12
+# The most that hold and the fewest that do not are this near, or neighbours; until both are known, tries go by strides.
+_NEAR, _STRIDE = 1.12, 1.25
 _SATURATED = 16
 
 
@@ -89,6 +90,7 @@ def measure(options: argparse.Namespace) -> None:
     contract, draft_s = bundled_contract(), draft_seconds(options.threads)
     policies = recorded(options.traces)
     policies["llm"] = alone(policies["hlm"])
+    policies["hlm"] = running_on(policies["hlm"])
     print(f"a draft alone: {1e3 * draft_s:.1f} ms; {options.rate:g} tokens/s a device; {options.engines[0]}")
     shared = {"engine": engine, "weights": weights or "auto", "threads": options.threads, "chunk": options.chunk}
     held: list[Held] = []
@@ -172,12 +174,12 @@ def _held(
         tried = cell(devices, pace)
         if tried.tokens_s >= HELD * options.rate * devices:
             best, p99_ms = devices, tried.p99_ms
-            devices = max(devices + 1, round(devices * _STEP))
         else:
             failed = devices
-            devices = min(devices - 1, round(devices / _STEP))
-        if devices < 1 or devices <= best or (failed is not None and devices >= failed):
+        between = next_try(best, failed)
+        if between is None:
             break
+        devices = between
     forwards, positions, bits, drafts = _costs(traces, name == "llm")
     air_bit_s = RadioLink().rate_bit_s()
     dense_bit = drafts * 32 * contract.vocabulary_size
@@ -193,6 +195,17 @@ def _held(
         air_bit_s / (options.rate * bits) if bits else math.inf,
         air_bit_s / (options.rate * dense_bit) if dense_bit else math.inf,
     )
+
+
+def next_try(best: int, failed: int | None) -> int | None:
+    """Return how many devices to try next, given the most that held and the fewest that did not; None where they are near."""
+    if failed is None:
+        return max(best + 1, round(best * _STRIDE))
+    if best == 0:
+        return max(1, round(failed / _STRIDE)) if failed > 1 else None
+    if failed - best < 2 or failed <= best * _NEAR:
+        return None
+    return min(failed - 1, max(best + 1, round(math.sqrt(best * failed))))
 
 
 def _costs(traces: Sequence[Trace], is_alone: bool) -> tuple[float, float, float, float]:

@@ -180,6 +180,7 @@ class Device:
                 skipped_ids=step.skipped,
                 drafts=[pb.Draft(payload=payload) for payload in step.payloads],
                 generate=step.generate,
+                run_on=pb.RUN_ON_NOW if step.runs_on else pb.RUN_ON_UNSPECIFIED,
             )
             if self._air is not None:
                 await self._air.send(8 * sum(map(len, step.payloads)))

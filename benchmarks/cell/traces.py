@@ -32,11 +32,13 @@ class Step:
         skipped: ids committed without asking.
         payloads: the drafts.
         generate: tokens the LLM is to write instead.
+        runs_on: whether the LLM may run on with the verdict.
     """
 
     skipped: Sequence[int] = ()
     payloads: Sequence[bytes] = ()
     generate: int = 0
+    runs_on: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,14 @@ def synthetic(name: str, vocabulary_size: int, prompt: int, tokens: int, count: 
 def repeated(traces: Sequence[Trace], times: int) -> list[Trace]:
     """Return longer answers of the same uploads: one draft yields one token whatever becomes of it."""
     return [replace(trace, steps=[*trace.steps] * times) for trace in traces]
+
+
+def running_on(traces: Sequence[Trace]) -> list[Trace]:
+    """Return the same uploads, each but the last of an answer letting the LLM run on, as `hlm` does unless told otherwise."""
+    return [
+        replace(trace, steps=[*(replace(step, runs_on=True) for step in trace.steps[:-1]), *trace.steps[-1:]])
+        for trace in traces
+    ]
 
 
 def alone(traces: Sequence[Trace]) -> list[Trace]:
