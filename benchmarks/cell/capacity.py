@@ -202,7 +202,7 @@ def next_try(best: int, failed: int | None) -> int | None:
     if failed is None:
         return max(best + 1, round(best * _STRIDE))
     if best == 0:
-        return max(1, round(failed / _STRIDE)) if failed > 1 else None
+        return max(1, min(failed - 1, round(failed / _STRIDE))) if failed > 1 else None
     if failed - best < 2 or failed <= best * _NEAR:
         return None
     return min(failed - 1, max(best + 1, round(math.sqrt(best * failed))))
