@@ -89,6 +89,7 @@ def measure(options: argparse.Namespace) -> None:
     engine, _, weights = options.engines[0].partition(":")
     contract, draft_s = bundled_contract(), draft_seconds(options.threads)
     policies = recorded(options.traces)
+    waiting = dict(policies)
     policies["llm"] = alone(policies["hlm"])
     policies["hlm"] = running_on(policies["hlm"])
     print(f"a draft alone: {1e3 * draft_s:.1f} ms; {options.rate:g} tokens/s a device; {options.engines[0]}")
@@ -119,7 +120,7 @@ def measure(options: argparse.Namespace) -> None:
     if options.blocks:
         with station(StationSettings(**shared, max_sessions=64, max_context=512, batching=False)) as base:
             for length in options.blocks:
-                block = _block(base, contract, length, policies[BLOCKS[length]], draft_s, options.seconds)
+                block = _block(base, contract, length, waiting[BLOCKS[length]], draft_s, options.seconds)
                 blocks.append(block)
                 print(
                     f"L = {length}: {block.measured:.2f} devices keep it busy, 1 + L·t_draft/t_verify ="

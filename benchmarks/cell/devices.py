@@ -188,19 +188,23 @@ class Device:
             since_s = time.perf_counter()
             await call.write(message)
             tokens, last = len(step.skipped), False
+            # They are written with the upload; what the LLM writes, verdict by verdict.
+            counted = tokens
             while not last:
                 verdict = (await self._read(call)).verdict
                 now_s = time.perf_counter()
                 written = verdict.accepted + verdict.HasField("token_id")
                 position += written
                 tokens += written
+                counted += written
                 epoch += bool(step.payloads) and verdict.accepted < len(step.payloads)
                 last = not step.generate or verdict.last
                 if window.holds(now_s):
                     self._note(verdict, now_s - since_s)
+                    self.tally.tokens += counted
+                counted = 0
                 since_s = now_s
             if window.holds(since_s):
-                self.tally.tokens += tokens
                 self.tally.sent_bytes += message.ByteSize()
             if self._pace.rate is not None:
                 self._due_s += tokens / self._pace.rate
