@@ -4,7 +4,8 @@
     paced         a device drafts for `draft_s` a token and writes at most `rate` tokens/s
 
 A device replays uploads (benchmarks/cell/traces.py) and follows the base station's verdicts: positions and epochs are its own,
-so a verdict that differs from the recorded one costs nothing. With an `Air` every upload waits for its turn on it.
+so a verdict that differs from the recorded one costs nothing. With an `Air` every upload waits for its turn on it. Each device
+enters its first answer at a place of its own, so that prompts come one by one and not all at once.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 
 import grpc
 
-from benchmarks.cell.traces import Trace
+from benchmarks.cell.traces import Step, Trace
 from uihlm_proto.limits import PROTOCOL_VERSION, max_request_bytes
 from uihlm_proto.randomness import session_key
 from uihlm_proto.v1 import verification_pb2 as pb
@@ -63,6 +64,8 @@ class Tally:
     Attributes:
         verdict_s: from each upload to its verdict.
         queue_s, forward_s: of each verdict, as the base station said.
+        opening_s: from the end of each answer to the session of the next, its prompt run.
+        away_s: of these, what lies between start and end: nothing can be written meanwhile.
         tokens: committed.
         sent_bytes: of all uploads.
     """
@@ -70,6 +73,8 @@ class Tally:
     verdict_s: list[float] = field(default_factory=list)
     queue_s: list[float] = field(default_factory=list)
     forward_s: list[float] = field(default_factory=list)
+    opening_s: list[float] = field(default_factory=list)
+    away_s: float = 0.0
     tokens: int = 0
     sent_bytes: int = 0
 
@@ -86,6 +91,10 @@ class Pace:
     draft_s: float = 0.0
     rate: float | None = None
 
+    def wait_s(self, trace: Trace) -> float:
+        """Return the seconds between two uploads of an answer, on average, if nothing is late."""
+        return trace.tokens / len(trace.steps) / self.rate if self.rate else 0.0
+
 
 FREE = Pace()
 
@@ -100,6 +109,10 @@ class Window:
     def holds(self, now_s: float) -> bool:
         """Return whether something that ends now counts."""
         return self.start_s <= now_s < self.end_s
+
+    def share_s(self, since_s: float, until_s: float) -> float:
+        """Return how many seconds of a stretch of time lie within."""
+        return max(0.0, min(until_s, self.end_s) - max(since_s, self.start_s))
 
 
 class Device:
@@ -119,6 +132,8 @@ class Device:
         self._contract = contract
         self._traces = traces
         self._next = first
+        # Multiples of the golden ratio, less their whole part: however many there are, they lie evenly.
+        self._phase = first * 0.618033988749895 % 1.0
         self._pace = pace
         self._air = air
         limit = max_request_bytes(contract.vocabulary_size, 1 << 16)
@@ -129,16 +144,21 @@ class Device:
 
     async def run(self, window: Window, opened: asyncio.Barrier) -> None:
         """Write answer after answer until the window ends; the barrier opens once every device has a session."""
-        waited = False
-        while time.perf_counter() < window.end_s:
+        begun = False
+        since_s = time.perf_counter()
+        while since_s < window.end_s:
             trace = self._traces[self._next % len(self._traces)]
             call: Any = self._stub.Verify()
             await call.write(pb.VerifyRequest(open=self._open(trace)))
             await self._read(call)
-            if not waited:
+            self._note_opening(window, since_s, time.perf_counter())
+            skipped, wait_s = 0, 0.0
+            if not begun:
                 await opened.wait()
-                waited = True
-            await self._answer(call, trace, window)
+                begun = True
+                skipped, wait_s = int(self._phase * len(trace.steps)), self._phase * self._pace.wait_s(trace)
+            await self._answer(call, trace, trace.steps[skipped:], time.perf_counter() + wait_s, window)
+            since_s = time.perf_counter()
             await call.done_writing()
             while await call.read() is not grpc.aio.EOF:
                 pass
@@ -166,10 +186,10 @@ class Device:
         assert isinstance(response, pb.VerifyResponse)
         return response
 
-    async def _answer(self, call: Any, trace: Trace, window: Window) -> None:
+    async def _answer(self, call: Any, trace: Trace, steps: Sequence[Step], due_s: float, window: Window) -> None:
         position, epoch = len(trace.prompt), 0
-        self._due_s = time.perf_counter()
-        for step in trace.steps:
+        self._due_s = due_s
+        for step in steps:
             await self._draft(len(step.skipped) + len(step.payloads))
             position += len(step.skipped)
             self._round += 1
@@ -206,10 +226,19 @@ class Device:
                 since_s = now_s
             if window.holds(since_s):
                 self.tally.sent_bytes += message.ByteSize()
-            if self._pace.rate is not None:
-                self._due_s += tokens / self._pace.rate
+            self._written(tokens)
             if since_s > window.end_s:
                 return
+        # The next answer begins when this one would have been written, not when its last verdict is in.
+        await self._draft(trace.unasked)
+        if window.holds(time.perf_counter()):
+            self.tally.tokens += trace.unasked
+        self._written(trace.unasked)
+        await self._draft(0)
+
+    def _written(self, tokens: int) -> None:
+        if self._pace.rate is not None:
+            self._due_s += tokens / self._pace.rate
 
     async def _draft(self, drafts: int) -> None:
         """Let the drafts take their time, and hold the pace; a device that fell behind does not make up for it."""
@@ -220,6 +249,12 @@ class Device:
             until_s = max(until_s, self._due_s)
         if until_s > now_s:
             await asyncio.sleep(until_s - now_s)
+
+    def _note_opening(self, window: Window, since_s: float, until_s: float) -> None:
+        within_s = window.share_s(since_s, until_s)
+        if within_s > 0.0:
+            self.tally.opening_s.append(until_s - since_s)
+            self.tally.away_s += within_s
 
     def _note(self, verdict: pb.Verdict, took_s: float) -> None:
         self.tally.verdict_s.append(took_s)

@@ -40,7 +40,8 @@ class Cell:
         health_ms: the slowest of the health checks made throughout, at the port of the devices.
         own_health_ms: the same at a port of their own; without a base station (`bare`) there is none.
         upload_mb_s: bytes of the uploads.
-        device_tokens_s: of each device.
+        opening_ms: from the end of an answer to the session of the next, its prompt run; mean.
+        device_tokens_s: of each device, while it has a session.
     """
 
     sessions: int
@@ -59,6 +60,7 @@ class Cell:
     health_ms: float
     own_health_ms: float
     upload_mb_s: float
+    opening_ms: float
     device_tokens_s: tuple[float, ...]
 
 
@@ -120,6 +122,7 @@ def _cell(
         return 1e3 * float(np.percentile(values, share)) if len(values) else float("nan")
 
     verdict_s = [s for tally in tallies for s in tally.verdict_s]
+    opening_s = [s for tally in tallies for s in tally.opening_s]
     return Cell(
         sessions=len(tallies),
         rounds_s=sum(rounds) / seconds,
@@ -137,7 +140,8 @@ def _cell(
         health_ms=1e3 * max(checks[0], default=float("nan")),
         own_health_ms=1e3 * max(checks[1], default=float("nan")),
         upload_mb_s=sum(tally.sent_bytes for tally in tallies) / seconds / 1e6,
-        device_tokens_s=tuple(tally.tokens / seconds for tally in tallies),
+        opening_ms=1e3 * float(np.mean(opening_s)) if opening_s else 0.0,
+        device_tokens_s=tuple(tally.tokens / max(seconds - tally.away_s, 1e-9) for tally in tallies),
     )
 
 

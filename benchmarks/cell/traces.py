@@ -50,6 +50,7 @@ class Trace:
         seed, index: of the session key.
         steps: the uploads.
         tokens: written in all, where that is known.
+        unasked: of them the last, which no upload follows: those that a skipping policy ends on.
     """
 
     prompt: Sequence[int]
@@ -57,6 +58,7 @@ class Trace:
     index: int
     steps: Sequence[Step]
     tokens: int = 0
+    unasked: int = 0
 
 
 def synthetic(name: str, vocabulary_size: int, prompt: int, tokens: int, count: int = 8) -> list[Trace]:
@@ -105,11 +107,20 @@ def recorded(path: Path = RECORDED) -> dict[str, list[Trace]]:
                 answer["index"],
                 [Step(skipped, [encode_id(token, size) for token in drafts]) for skipped, drafts in answer["steps"]],
                 answer["tokens"],
+                _unasked(answer),
             )
             for answer in answers
         ]
         for name, answers in content["policies"].items()
     }
+
+
+def _unasked(answer: dict[str, Any]) -> int:
+    """Return the tokens behind the last upload. A single draft makes one token; under blocks the LLM ends every answer."""
+    steps = answer["steps"]
+    if any(len(drafts) > 1 for _, drafts in steps):
+        return 0
+    return max(0, answer["tokens"] - sum(len(skipped) + len(drafts) for skipped, drafts in steps))
 
 
 class _Tape:
