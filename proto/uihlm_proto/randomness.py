@@ -91,7 +91,8 @@ def uniforms(key: bytes, role: Role, position: int, count: int) -> FloatArray:
 
 def uniform(key: bytes, role: Role, position: int) -> float:
     """Return the number uniform in (0, 1) of index 0."""
-    return float(uniforms(key, role, position, 1)[0])
+    # As `to_uniform` has it, to the last bit: n + ½ is exact for n < 2⁵².
+    return ((int(words(key, role, position, 1)[0]) >> 12) + 0.5) * 2.0**-52
 
 
 class Draws:

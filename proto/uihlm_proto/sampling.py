@@ -71,7 +71,8 @@ class Sampling:
         k = self.top_k if 0 < self.top_k < p.size else None
         if k is not None or self.top_p < 1.0:
             p = _filtered(p, k, self.top_p)
-        p /= p.sum()
+        # One quotient, not V.
+        p *= 1.0 / p.sum()
         return p
 
 

@@ -14,8 +14,6 @@ Before the draft is drawn, u is averaged over what it may be:  E_x[u] = 1 − Σ
 from __future__ import annotations
 
 import enum
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -29,11 +27,8 @@ MIDPOINTS = np.array([(i + 0.5) * MAX_TEMPERATURE / SAMPLES for i in range(SAMPL
 # bin of width w the error is of second order, (w/θ)²/8 at most, and where that is large the bins weigh nothing.
 _NEAR = 2.0
 _BINS_PER_UNIT = 64
-# From here on, bins twice as wide.
-_MIDDLE = 8.0
-_WIDER = 2
-# Below this even the largest θ leaves e^-64 of a token.
-_FAR = 128.0
+# All deeper ones share the last: at a depth of 128 even the largest θ leaves e^-64 of a token.
+_BINS = 128 * _BINS_PER_UNIT
 
 # In E_x[u], tokens less likely than this are left out: together they weigh no more, as Σ_d softmax(z/θ)_d = 1.
 _NEGLIGIBLE = 1e-4
@@ -70,28 +65,34 @@ def expected_before(z: Logits, x: FloatArray) -> float:
 
 
 def _totals(gap: Logits, temperatures: FloatArray) -> FloatArray:
-    """Return Σ_d exp(gap_d/θ) for each θ, `[N]`, given logits less their largest, `[V]`."""
-    bins = int(_FAR * _BINS_PER_UNIT)
-    # How deep below the largest, in bins.
-    depth = gap * np.float32(-_BINS_PER_UNIT)
-    np.minimum(depth, np.float32(bins - 1), out=depth)
+    """Return Σ_d exp(gap_d/θ) for each θ, `[N]`, given logits less their largest, `[V]`, which are overwritten."""
     near = gap[np.flatnonzero(gap > -_NEAR)]
-    index = depth.astype(np.intp)
-    count = _widened(np.bincount(index, minlength=bins))
-    filled = np.flatnonzero(count)
-    count = count[filled]
-    means = _widened(np.bincount(index, weights=depth, minlength=bins))[filled] / (count * -_BINS_PER_UNIT)
+    # How deep below the largest, in bins.
+    depth = np.multiply(gap, np.float32(-_BINS_PER_UNIT), out=gap)
+    if not depth.max() < _BINS:
+        np.minimum(depth, np.float32(_BINS - 1), out=depth)
+    counts, depths = _binned(depth, int(_NEAR * _BINS_PER_UNIT))
     # Exponentials in float32: four times as fast, and 1e-7 is far within the bound.
     inverse = (1.0 / temperatures[:, np.newaxis]).astype(np.float32)
     total = np.exp(near * inverse).sum(axis=1, dtype=np.float64)
-    total += np.exp(means.astype(np.float32) * inverse) @ count.astype(np.float32)
+    means = (depths * (-1.0 / _BINS_PER_UNIT)).astype(np.float32)
+    total += np.exp(means * inverse) @ counts.astype(np.float32)
     return np.asarray(total, np.float64)
 
 
-def _widened(sums: npt.NDArray[Any]) -> FloatArray:
-    """Return the sums of the bins past _NEAR, those past _MIDDLE joined to wider ones."""
-    near, middle = int(_NEAR * _BINS_PER_UNIT), int(_MIDDLE * _BINS_PER_UNIT)
-    return np.concatenate([sums[near:middle], sums[middle:].reshape(-1, _WIDER) @ np.ones(_WIDER)])
+def _binned(depth: Logits, first: int) -> tuple[FloatArray, FloatArray]:
+    """Return how many depths, of `[V]`, fall between k and k + 1, and their mean, for each k ≥ first where there are any.
+
+    One pass finds both: with B + depth for each of c tokens, B = 4 V, bin k sums to  c · (B + k) + f  where f, what they lie
+    above k, is below c and so below B/4: c is the quotient, rounded. The rounding of sums in float64 moves no mean by more
+    than 4 V² · 2⁻⁵³, a millionth of a bin for V = 49,152.
+    """
+    base = 4.0 * depth.size
+    sums = np.bincount(depth.astype(np.intp), weights=np.add(depth, base, dtype=np.float64))[first:]
+    filled = np.flatnonzero(sums)
+    sums = sums[filled]
+    counts = np.rint(sums / (filled + (base + first)))
+    return counts, sums / counts - base
 
 
 def expected(z: Logits, d: int) -> float:

@@ -31,7 +31,7 @@ class DenseCodec:
         """Quantise x, then draw d = F⁻¹(u) from the quantised x̂."""
         quantised = to_half(x) if self.dtype == np.float16 else x.astype(self.dtype)
         x_hat = _doubles(quantised)
-        x_hat /= x_hat.sum()
+        x_hat *= 1.0 / x_hat.sum()
         token = draw(x_hat, uniform(key, Role.DRAFT, position))
         return CodedDraft(token, x_hat, lambda: encode_id(token, self.vocabulary_size) + quantised.tobytes())
 
@@ -57,7 +57,7 @@ class DenseCodec:
             )
         if x_hat[token] <= 0.0:
             raise InvalidRequestError(f"draft {token} has probability 0 in its own distribution: it cannot be its draw")
-        x_hat /= mass
+        x_hat *= 1.0 / mass
         return ReceivedDraft(token, x_hat)
 
     def model_bit(self, drafts: int, payload_bit: int, b_prob: int | None) -> int:
