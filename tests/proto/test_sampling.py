@@ -225,6 +225,19 @@ def test_draw_is_the_inverse_of_the_cumulative_sum(p, u):
     assert sum(p[:token]) <= u * sum(p) <= sum(p[: token + 1])
 
 
+@pytest.mark.parametrize("vocabulary_size", [255, 256, 257, 300, 512, 513, 4097, 49_152])
+def test_draw_is_that_inverse_where_it_sums_by_blocks(vocabulary_size):
+    """Whole numbers, a third of them 0, so that no sum is rounded; blocks without any mass among them."""
+    rng = np.random.default_rng(vocabulary_size)
+    p = np.maximum(rng.integers(-3, 7, vocabulary_size), 0).astype(np.float64)
+    p[200:240] = 0.0
+    p[512:1100] = 0.0
+    ends = np.cumsum(p)
+    for u in (2.0**-53, 1 - 2.0**-53, *rng.random(300)):
+        token = draw(p, float(u))
+        assert ends[token] - p[token] <= u * ends[-1] < ends[token]
+
+
 @pytest.mark.parametrize("vocabulary_size", [2, 49_152, 128_256])
 @pytest.mark.parametrize("shape", ["flat", "spiky", "tied", "long tail"])
 def test_draws_from_large_vocabularies_hit_mass(vocabulary_size, shape):

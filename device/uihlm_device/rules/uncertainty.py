@@ -14,6 +14,7 @@ Before the draft is drawn, u is averaged over what it may be:  E_x[u] = 1 − Σ
 from __future__ import annotations
 
 import enum
+
 import numpy as np
 import numpy.typing as npt
 
@@ -66,7 +67,7 @@ def expected_before(z: Logits, x: FloatArray) -> float:
 
 def _totals(gap: Logits, temperatures: FloatArray) -> FloatArray:
     """Return Σ_d exp(gap_d/θ) for each θ, `[N]`, given logits less their largest, `[V]`, which are overwritten."""
-    near = gap[np.flatnonzero(gap > -_NEAR)]
+    near = gap[(gap > -_NEAR).nonzero()[0]]
     # How deep below the largest, in bins.
     depth = np.multiply(gap, np.float32(-_BINS_PER_UNIT), out=gap)
     if not depth.max() < _BINS:
@@ -89,7 +90,7 @@ def _binned(depth: Logits, first: int) -> tuple[FloatArray, FloatArray]:
     """
     base = 4.0 * depth.size
     sums = np.bincount(depth.astype(np.intp), weights=np.add(depth, base, dtype=np.float64))[first:]
-    filled = np.flatnonzero(sums)
+    filled = sums.nonzero()[0]
     sums = sums[filled]
     counts = np.rint(sums / (filled + (base + first)))
     return counts, sums / counts - base

@@ -14,6 +14,7 @@ from uihlm_device.rules.uncertainty import (
     MIDPOINTS,
     SAMPLES,
     Estimator,
+    _binned,
     draft_probabilities,
     expected,
     expected_before,
@@ -87,6 +88,21 @@ def test_a_crowd_of_equals_far_below_counts_exactly(tokens, gap, spread):
     z[0] = 0.0
     found = draft_probabilities(z, 0, MIDPOINTS)
     assert found == pytest.approx([tempered(z, 0, theta) for theta in MIDPOINTS], abs=2e-5)
+
+
+@pytest.mark.parametrize("tokens", [1, 300, 49_152, 262_143])
+@pytest.mark.parametrize("where", [200.0, 200.999, 8191.5])
+def test_one_sum_tells_how_many_fall_into_a_bin_and_where_they_lie(tokens, where):
+    """A crowd in one bin, at its edge too, beside tokens all over the others."""
+    spread = np.random.default_rng(3).uniform(0, 8192, tokens)
+    depth = np.concatenate([np.full(tokens, where), spread]).astype(np.float32)
+    index = depth.astype(int)
+    expected_counts = np.bincount(index)[128:]
+    filled = expected_counts > 0
+    sums = np.bincount(index, weights=depth.astype(np.float64))[128:]
+    counts, means = _binned(depth, 128)
+    assert (counts == expected_counts[filled]).all()
+    assert means == pytest.approx(sums[filled] / expected_counts[filled], rel=0, abs=1e-4)
 
 
 def test_the_midpoints_are_those_of_the_paper():
