@@ -9,152 +9,26 @@ as long as the others (stop tokens end none), its prefill counted in:
     transformers   assisted generation, as documented and with short blocks; and the LLM alone, in Torch
     unary          a baseline of ours in the manner of a published replication, as described and with caches kept
 
-Ratios of tokens a second, prompt by prompt, medians; the first two, which are nearest to each other, write each prompt three
-times, in turn. Blocks are held against what they could gain at the most (benchmarks/peers/bound.py), with acceptance, drafter
-cost and batch gain of this very run. With --threads 1 seconds of the
-processor are told too: other work on the machine does not stretch them.
+Ratios of tokens a second, prompt by prompt, medians; the first two and the shortest blocks, of which a few per cent are asked,
+write each prompt three times, in turn. Blocks are held against what they could gain at the most (benchmarks/peers/bound.py),
+with acceptance, drafter cost and batch gain of this very run. With --threads 1 seconds of the processor are told too: other
+work on the machine does not stretch them.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from benchmarks import findings as report
-from benchmarks.clocks import clocks
 from benchmarks.findings import Finding, ratios
-from benchmarks.peers.alone import Alone, forward_times
-from benchmarks.peers.assisted import Assisted, loaded
 from benchmarks.peers.bound import bound, speed_up
-from benchmarks.peers.ours import Ours, opened
-from benchmarks.peers.peer import Peer
-from benchmarks.peers.unary import Unary
-from uihlm_basestation.engines.loading import EngineSettings, load_engine
-from uihlm_cli.runs.memory import keep_large_blocks
-from uihlm_device.drafters.loading import Drafters, DrafterSettings
-from uihlm_device.rules.policies import PolicySettings, policy
-from uihlm_evaluation.prompts.datasets import SHIPPED, load
-from uihlm_models.chat_format import ChatFormat
-from uihlm_models.presets import Role
-from uihlm_models.sources import resolve
-
-# Drafts a block, by codec: both judges, since acceptance differs.
-BLOCKS = {"coupled": (2, 3, 4), "dense32": (2, 3, 4)}
-LENGTHS = sorted({length for those in BLOCKS.values() for length in those})
-# Both write a prompt this often, in turn.
-NEAREST, TIMES = ("llama.cpp", "llm"), 3
-# Written in fewer prompts: one answer of theirs takes as long as ten of the others.
-SLOW = ("transformers", "unary, as described")
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """By one clock.
-
-    Attributes:
-        rates: tokens a second of every peer, by prompt.
-        times_s: seconds of a forward, by (model, positions).
-        alone_s: seconds of a token of the LLM's own loop, without prefill.
-    """
-
-    rates: dict[str, list[float]]
-    times_s: Mapping[tuple[str, int], float]
-    alone_s: float
-
-
-Blocks = Mapping[tuple[str, int], Ours]
-
-
-def _block_name(codec: str, length: int) -> str:
-    return f"hlm, {codec}, blocks of {length}"
-
-
-def _slow(name: str) -> bool:
-    return name.startswith(SLOW)
-
-
-def measure(options: argparse.Namespace) -> tuple[dict[str, Measured], Blocks]:
-    """Let every peer write every prompt, in turn; return what each clock says, and the peers that sent blocks."""
-    keep_large_blocks()
-    slm, llm = resolve("bundled", Role.DRAFTER), resolve("bundled", Role.TARGET)
-    threads = options.threads
-    read = clocks(threads)
-    drafters = Drafters(slm, DrafterSettings(threads=threads))
-    first_turn = ChatFormat(drafters.tokenizer).first_turn
-    prompts = [first_turn(example.user_turn) for example in load(options.data).examples[: options.prompts]]
-    drafter: Any = drafters.for_policy(policy("hlm", PolicySettings()))
-    engine: Any = load_engine(llm, EngineSettings(threads=threads))
-    # Every peer writes as many tokens as it is asked for.
-    drafter.stop_ids = engine.stop_ids = frozenset()
-    alone, drafting = Alone(llm.path, threads), Alone(slm.path, threads)
-    with contextlib.ExitStack() as stack:
-        stream = stack.enter_context(opened(engine))
-        blocks = {
-            (name, length): Ours(stream, drafter, codec=name, length=length)
-            for name, those in BLOCKS.items()
-            for length in those
-        }
-        peers: dict[str, Peer] = {
-            "llama.cpp": alone,
-            "llm": Ours(stream, drafter, "llm"),
-            "hlm": Ours(stream, drafter),
-            "hlm, dense32": Ours(stream, drafter, codec="dense32"),
-            **{_block_name(*key): block for key, block in blocks.items()},
-            "unary, caches kept": stack.enter_context(Unary(slm.path, llm.path, threads, keeps_caches=True)),
-        }
-        if options.slow_prompts:
-            import torch
-
-            torch.set_num_threads(threads or torch.get_num_threads())
-            large, small = loaded(llm.path), loaded(slm.path)
-            peers |= {
-                "unary, as described": stack.enter_context(Unary(slm.path, llm.path, threads, keeps_caches=False)),
-                "transformers, LLM alone": Assisted(large),
-                "transformers, assisted": Assisted(large, small),
-                "transformers, assisted, 2 drafts": Assisted(large, small, drafts=2),
-                "transformers, assisted, 4 drafts": Assisted(large, small, drafts=4),
-            }
-        rates: dict[str, dict[str, list[float]]] = {clock: {name: [] for name in peers} for clock in read}
-        for name, peer in peers.items():
-            if not _slow(name):
-                peer.write(prompts[0], 8, 0)
-        turns = [*NEAREST * TIMES, *(name for name in peers if name not in NEAREST)]
-        counts = {"llm": [1, *(length + 1 for length in LENGTHS)], "slm": [1, 2]}
-        bare = {"llm": alone, "slm": drafting}
-        times_s: dict[str, dict[tuple[str, int], list[float]]] = {clock: {} for clock in read}
-        for number, prompt in enumerate(prompts):
-            print(f"prompt {number + 1} of {len(prompts)}", end="\r", file=sys.stderr, flush=True)
-            spent_s = {clock: dict.fromkeys(peers, 0.0) for clock in read}
-            for name in turns:
-                if _slow(name) and number >= options.slow_prompts:
-                    continue
-                tokens = options.slow_tokens if _slow(name) else options.tokens
-                began_s = {clock: now() for clock, now in read.items()}
-                written = peers[name].write(prompt, tokens, number)
-                for clock, now in read.items():
-                    spent_s[clock][name] += now() - began_s[clock]
-                if written != tokens:
-                    raise RuntimeError(f"{name} wrote {written} of {tokens} tokens: its figure would not compare")
-            for clock, of_peer in spent_s.items():
-                for name, seconds in of_peer.items():
-                    tokens = options.slow_tokens if _slow(name) else options.tokens
-                    if seconds:
-                        rates[clock][name].append(turns.count(name) * tokens / seconds)
-            # Beside the answers, not after them: the machine's speed moves.
-            for clock, now in read.items():
-                own = forward_times(bare, prompt, counts, max(2, options.turns // len(prompts)), now)
-                for key, value in own.items():
-                    times_s[clock].setdefault(key, []).append(value)
-        print(file=sys.stderr)
-    medians = {clock: {key: float(np.median(values)) for key, values in own.items()} for clock, own in times_s.items()}
-    alone_s = {clock: alone.later_s[clock] / alone.later_tokens for clock in read}
-    return {clock: Measured(rates[clock], medians[clock], alone_s[clock]) for clock in read}, blocks
+from benchmarks.peers.measuring import BLOCKS, LENGTHS, Blocks, Measured, block_name, measure
+from uihlm_evaluation.prompts.datasets import SHIPPED
 
 
 def found(rates: Mapping[str, Sequence[float]]) -> list[Finding]:
@@ -212,7 +86,7 @@ def found_of_blocks(measured: Measured, blocks: Blocks, clock: str) -> tuple[lis
             _once(f"blocks, {codec}: that ÷ the bound without the last draft", reached[quickest] / most),
             ratios(
                 f"blocks, {codec}: L = {quickest} ÷ LLM alone in llama.cpp, whole answers",
-                rates[_block_name(codec, quickest)],
+                rates[block_name(codec, quickest)],
                 rates["llama.cpp"],
             ),
         ]

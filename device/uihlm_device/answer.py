@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from uihlm_device.charges import Charge
+from uihlm_device.charges import Charge, Purse
 from uihlm_device.conversation import Conversation
 from uihlm_device.drafting import Drafting
 from uihlm_device.flights import Ahead, Flight
@@ -25,7 +25,7 @@ class Answer:
         rounds: uploads made.
         finished: whether it has ended.
         ahead: what is tentative.
-        waste: costs of what came to nothing, for the next token to carry.
+        purse: costs of what came to nothing, for the next token to carry.
         forsaken: uploads whose answers will be of no use, not read yet.
     """
 
@@ -38,7 +38,7 @@ class Answer:
     rounds: int = 0
     finished: bool = False
     ahead: Ahead = field(default_factory=Ahead)
-    waste: Charge = field(default_factory=Charge)
+    purse: Purse = field(default_factory=Purse)
     forsaken: list[Flight] = field(default_factory=list)
 
     def ids(self) -> list[int]:
@@ -106,10 +106,5 @@ class Answer:
             if flight.verdict is None:
                 waiting.append(flight)
             else:
-                self.waste = self.waste.plus(Charge(ledger.pop(flight.round), flight.verdict.cost))
+                self.purse.owe(Charge(ledger.pop(flight.round), flight.verdict.cost))
         self.forsaken = waiting
-
-    def take_waste(self) -> Charge:
-        """Return what was spent in vain since the last token, and forget it."""
-        waste, self.waste = self.waste, Charge()
-        return waste

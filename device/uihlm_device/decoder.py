@@ -161,13 +161,14 @@ class Decoder:
         guess_s = self._guess(answer)
         if ahead.flights and ahead.flights[-1].guess in answer.stop_ids:
             # The answer would end with it: nothing follows before the verdict says otherwise.
-            answer.waste = answer.waste.plus(Charge(draft_s=guess_s))
+            answer.purse.owe(Charge(draft_s=guess_s))
             return
         draft = answer.drafting.draft(answer.ids(), self._timing.draft_s)
         self._clock.advance(draft.draft_s)
         self._lengths.drafted(draft.draft_s)
         answer.conversation.audit.note(draft.position, draft.x_d)
-        draft = replace(draft, draft_s=draft.draft_s + guess_s)
+        if guess_s:
+            draft = replace(draft, draft_s=draft.draft_s + guess_s)
         uploads = self.policy.uploads(draft.evidence)
         if uploads and asks:
             ahead.block.append(draft)
@@ -272,7 +273,7 @@ class Decoder:
     def _forsake(self, answer: Answer, fallen: Sequence[Draft]) -> None:
         """Give up what is tentative; its costs go to the next token."""
         drafts = [*fallen, *answer.ahead.drafts()]
-        answer.waste = answer.waste.plus(Charge(draft_s=math.fsum(draft.draft_s for draft in drafts)))
+        answer.purse.owe(Charge(draft_s=math.fsum(draft.draft_s for draft in drafts)))
         answer.forsaken += answer.ahead.drop()
 
     def _commit(
@@ -289,7 +290,7 @@ class Decoder:
             # First, since it may wait, and fail: a token in the history that was not handed over would be nobody's.
             answer.settle_forsaken(self._ledger, last=answer.ends_with(token))
         position, stop = answer.commit(token)
-        charge = charge.plus(answer.take_waste())
+        charge = charge.plus(answer.purse.taken())
         return token_record(position, token, origin, stop=stop, draft=draft, judged=judged, charge=charge)
 
     def _remote(self, conversation: Conversation, limit: int) -> Generator[TokenRecord]:

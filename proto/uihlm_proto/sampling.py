@@ -125,14 +125,14 @@ def race(p: FloatArray, words: npt.NDArray[np.uint64]) -> int:
     if p.size <= _SMALL:
         return int((p / _exponentials(words)).argmax())
     bound = float(p.max()) * _UNLIKELY
-    entrants = p > bound
-    likely = np.flatnonzero(entrants)
+    likely = (p > bound).nonzero()[0]
     best = float((p[likely] / _exponentials(words[likely])).max())
     # Rounded down by far more than the rounding of U, so that no winner is missed.
     lowest = max(0.0, 1.0 - bound / best - 2.0**-40)
-    entrants |= words >= np.uint64(int(lowest * 2.0**64))
-    able = np.flatnonzero(entrants)
-    return int(able[np.argmax(p[able] / _exponentials(words[able]))])
+    lucky = (words >= np.uint64(int(lowest * 2.0**64))).nonzero()[0]
+    able = np.concatenate([likely, lucky])
+    ratios = p[able] / _exponentials(words[able])
+    return int(able[ratios == ratios.max()].min())
 
 
 def _exponentials(words: npt.NDArray[np.uint64]) -> FloatArray:

@@ -209,6 +209,16 @@ def test_race_is_the_full_race(vocabulary_size, spread):
         assert race(p, noise) == full_race(p, noise)
 
 
+def test_a_tied_race_of_many_falls_to_the_lower_id():
+    """One word for all: the likelier wins, of equals the first; among the unlikely too, whose words alone are looked at."""
+    noise = np.full(5000, np.uint64(2**63 + 12345))
+    p = np.full(5000, 1e-9)
+    p[[40, 70, 4000]] = 0.3
+    assert race(p, noise) == full_race(p, noise) == 40
+    noise[[1234, 2345]] = np.uint64(2**64 - 1)
+    assert race(p, noise) == full_race(p, noise) == 1234
+
+
 def test_an_unlikely_token_wins_the_race_as_often_as_it_should():
     """The tail holds half of the mass in tokens each far below the likeliest: none may be lost to a short cut."""
     p = np.full(5001, 0.5 / 5000)
