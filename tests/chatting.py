@@ -106,7 +106,7 @@ class Bench:
         with serving(engine) as address, Connection(server or str(address), V, [link], timeout_s) as connection:
 
             def decoder(name: str, rules: PolicySettings, decode: DecodeSettings) -> Decoder:
-                contract = Contract(self.drafter.fingerprint, decode.sampling, uplink)
+                contract = Contract(self.drafter.fingerprint, decode.sampling, uplink, self.drafter.stop_ids)
 
                 def connect():
                     session = connection.session(contract)

@@ -241,7 +241,7 @@ class Bench:
             timeout_s=timeout_s,
             keepalive_s=keepalive_s,
         )
-        self.contract = Contract(drafter.fingerprint, self.sampling, self.codec)
+        self.contract = Contract(drafter.fingerprint, self.sampling, self.codec, drafter.stop_ids)
 
     def decoder(
         self, name: str, max_tokens: int = 32, settings: PolicySettings | None = None, **decode: int

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from uihlm_basestation.engines.engine import Engine
 from uihlm_basestation.engines.trees import check_parents, depths
 from uihlm_proto.errors import InvalidRequestError, MismatchError
-from uihlm_proto.limits import MAX_DRAFTS, PROTOCOL_VERSION
+from uihlm_proto.limits import MAX_DRAFTS, MAX_STOP_IDS, PROTOCOL_VERSION
 from uihlm_proto.randomness import KEY_BYTES
 from uihlm_proto.v1 import verification_pb2 as pb
 
@@ -38,6 +38,9 @@ def check_open(engine: Engine, request: pb.Open) -> None:
     if not request.prefix_ids:
         raise InvalidRequestError("prefix_ids is empty: a session starts from at least one token")
     check_ids(engine, request.prefix_ids, len(request.prefix_ids))
+    if len(request.stop_ids) > MAX_STOP_IDS:
+        raise InvalidRequestError(f"{len(request.stop_ids)} stop_ids: at most {MAX_STOP_IDS} may end an answer")
+    check_ids(engine, request.stop_ids, 0)
 
 
 def check_drafts(engine: Engine, request: pb.Upload, known: int) -> None:

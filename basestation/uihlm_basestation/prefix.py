@@ -38,6 +38,7 @@ class Prefix:
         path: of the last forward's tree, the nodes that stand: they are among the `ran`, and the next forward keeps them.
         row: logits `[V]` after the last id run, while every id has been run.
         draws: of the session's key.
+        stop_ids: ids that end an answer.
     """
 
     def __init__(self, session: int, engine: Engine, batcher: Batcher, draws: Draws) -> None:
@@ -46,6 +47,7 @@ class Prefix:
         self.path: Sequence[int] = ()
         self.row: npt.NDArray[np.float32] | None = None
         self.draws = draws
+        self.stop_ids = engine.stop_ids
         self._session = session
         self._engine = engine
         self._batcher = batcher
@@ -99,7 +101,7 @@ class Prefix:
 
     def run_on(self, when: pb.RunOn, judge: Judge) -> None:
         """Run what has not run before an upload asks for it, or count it so; nothing where an answer has ended."""
-        if when == pb.RUN_ON_UNSPECIFIED or self.ids[-1] in self._engine.stop_ids:
+        if when == pb.RUN_ON_UNSPECIFIED or self.ids[-1] in self.stop_ids:
             return
         if len(self.ids) >= self._engine.max_context:
             return

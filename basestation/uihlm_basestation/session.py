@@ -74,6 +74,8 @@ class Session:
         # An unset top_p arrives as 0 and means the same as 1: keep all.
         self._sampling = Sampling(contract.temperature, contract.top_k, contract.top_p or 1.0)
         self._prefix.draws = Draws(request.session_key)
+        # What ends an answer is the device's to say: the two models may differ in it, and both ends must agree.
+        self._prefix.stop_ids = frozenset(request.stop_ids) or self._engine.stop_ids
         forwarded = await self._prefix.prefill(prefix)
         self.state = State.READY
         return pb.Ready(round=request.round, max_context=self._engine.max_context, cost=forwarded.cost)
@@ -131,7 +133,7 @@ class Session:
         audited = len(request.audit) - len(risk)
         first = position - audited
         # Row i is of position first + i: audited tokens, then drafts. The last one itself is run only for a bonus after it.
-        count = audited + len(drafts) + earns_bonus(drafts, self._engine.stop_ids)
+        count = audited + len(drafts) + earns_bonus(drafts, prefix.stop_ids)
         rows, forwarded = await prefix.rows([*unsent, *tokens], first, count, self._codec.judge, position)
         if before is not None:
             forwarded = before if forwarded is None else before.plus(forwarded)
@@ -149,7 +151,7 @@ class Session:
             self._codec.judge,
             prefix.draws,
             position,
-            self._engine.stop_ids,
+            prefix.stop_ids,
         )
         prefix.ids += tokens[: verdict.accepted]
         # Drafts that fell are rolled back by the next forward, which keeps `ran` positions.
@@ -239,7 +241,7 @@ class Session:
         if not trunk:
             assert prefix.row is not None, "with nothing to run, the last row is at hand"
             rows = np.concatenate([prefix.row[np.newaxis], rows])
-        stop_ids, shape = self._engine.stop_ids, self._sampling.distribution
+        stop_ids, shape = prefix.stop_ids, self._sampling.distribution
         verdict = verify_tree(tokens, parents, lambda node: shape(rows[node + 1]), prefix.draws, len(ids), stop_ids)
         end = verdict.path[-1] if verdict.path else ROOT
         prefix.path = [*range(len(trunk)), *(len(trunk) + node for node in verdict.path)]
@@ -280,7 +282,7 @@ class Session:
                 prefix.ids.append(token)
                 prefix.row = None
                 full = len(prefix.ids) == self._engine.max_context
-                last = token in self._engine.stop_ids or i + 1 == request.generate or full
+                last = token in prefix.stop_ids or i + 1 == request.generate or full
                 # The engine runs on while the verdict is written.
                 running = None if last else prefix.next_row(Judge.COUPLED)
                 yield pb.Verdict(round=request.round, token_id=token, last=last, cost=prefix.bill(forwarded))

@@ -153,7 +153,7 @@ def opened_device(
             opened: Callable[[Stream], None] = lambda stream: None,
         ) -> Decoder:
             uplink = codec(config.codec, vocabulary_size)
-            contract = Contract(tokenizer_fingerprint, decode.sampling, uplink)
+            contract = Contract(tokenizer_fingerprint, decode.sampling, uplink, drafter.stop_ids)
             if rule.mode is not Mode.DEVICE_ALONE:
                 # Loaded now, so that the first answer does not wait for it; a device that never asks needs none.
                 connection()

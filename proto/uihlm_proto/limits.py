@@ -12,6 +12,9 @@ MAX_DRAFTS = 64
 # Of a tree that is sent in several uploads.
 MAX_TREE = 1024
 
+# Ids that end an answer; tokenizers have one to a dozen.
+MAX_STOP_IDS = 256
+
 # A varint id has at most 5 bytes; fixed fields, tags and lengths fit in the envelope.
 _ID_BYTES = 5
 _ENVELOPE_BYTES = 4096

@@ -32,6 +32,8 @@ BAD_OPENS = {
     "huge id in prefix": ({"prefix_ids": [2**32 - 1]}, CODE.INVALID_ARGUMENT, "token id 4294967295 is outside"),
     "empty prefix": ({"prefix_ids": []}, CODE.INVALID_ARGUMENT, "at least one token"),
     "over-long prompt": ({"prefix_ids": [1] * 4097}, CODE.INVALID_ARGUMENT, "4097 .* 4096: shorten the prompt"),
+    "stop id": ({"stop_ids": [1, 12]}, CODE.INVALID_ARGUMENT, "token id 12 is outside the vocabulary of 12"),
+    "stop ids without end": ({"stop_ids": [1] * 257}, CODE.INVALID_ARGUMENT, "257 stop_ids: at most 256"),
     "short key": ({"session_key": bytes(15)}, CODE.INVALID_ARGUMENT, "session_key must have 16 bytes, got 15"),
     "no key": ({"session_key": b""}, CODE.INVALID_ARGUMENT, "session_key must have 16 bytes, got 0"),
     "long key": ({"session_key": bytes(17)}, CODE.INVALID_ARGUMENT, "session_key must have 16 bytes, got 17"),

@@ -68,6 +68,8 @@ def opening(rng: random.Random) -> pb.VerifyRequest:
             sampling=sampling,
             codec=rng.choice(CODECS),
             session_key=rng.randbytes(16),
+            # The LLM's own, said or not: the books below know no other.
+            stop_ids=rng.choice(((), (STOP,), (STOP, STOP))),
         )
     )
 

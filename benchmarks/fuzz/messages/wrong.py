@@ -58,6 +58,10 @@ def _prefix(rng: random.Random, request: pb.Open) -> None:
     request.prefix_ids[rng.randrange(len(request.prefix_ids))] = _id(rng)
 
 
+def _stop(rng: random.Random, request: pb.Open) -> None:
+    request.stop_ids.extend(rng.choice(([_id(rng)], [1] * 257)))
+
+
 def _long(rng: random.Random, request: pb.Open) -> None:
     request.prefix_ids.extend([1] * (MAX_CONTEXT + rng.randrange(20)))
 
@@ -92,6 +96,7 @@ OPENS: dict[str, Wrong] = {
     "prefix id": Wrong(_prefix, INVALID),
     "no prefix": Wrong(lambda rng, request: request.ClearField("prefix_ids"), INVALID),
     "long prefix": Wrong(_long, INVALID),
+    "stop ids": Wrong(_stop, INVALID),
     "codec": Wrong(_codec, INVALID),
     "key": Wrong(_key, INVALID),
     "temperature": Wrong(_sampling("temperature", -1.0, -5e-324, *_NOT_FINITE), INVALID),

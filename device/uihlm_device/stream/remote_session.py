@@ -65,6 +65,7 @@ class RemoteSession:
             ),
             codec=contract.codec.name,
             session_key=key,
+            stop_ids=sorted(contract.stop_ids),
         )
         self._channel.post(self._requests, pb.VerifyRequest(open=request))
         shown = (*self._channel.metadata, (AGAIN, "1")) if again else self._channel.metadata

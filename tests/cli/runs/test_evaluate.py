@@ -222,3 +222,33 @@ def test_clocks_agree_on_tokens_and_bits(prompts):
         clock: sum(s["latency_s"] for s in lines(f"{clock}/samples.jsonl")) for clock in ("simulated", "enforced")
     }
     assert took_s["enforced"] > took_s["simulated"] > 0
+
+
+# Two models
+def test_an_llm_that_ends_its_answers_otherwise_ends_none_here(weights, prompts, monkeypatch):
+    """Blocks: both ends must know whether a bonus follows."""
+    usual = (
+        "--dataset",
+        prompts,
+        "--codec",
+        "coupled",
+        "--draft-length",
+        3,
+        "--policy",
+        "hlm",
+        "--policy",
+        "llm",
+        *TIMED,
+    )
+    done(*usual, "--max-tokens", 40, "--output", "alike")
+
+    def engine(*arguments):
+        other = weights.engine(*arguments)
+        other.stop_ids = frozenset(range(40, 60))
+        return other
+
+    monkeypatch.setattr("uihlm_basestation.engines.loading.load_engine", engine)
+    done(*usual, "--max-tokens", 40, "--output", "unlike")
+    assert fixed("alike/rounds.jsonl") == fixed("unlike/rounds.jsonl")
+    tokens = [line["token"] for line in lines("unlike/rounds.jsonl")]
+    assert any(40 <= token < 60 for token in tokens) and 3 in tokens
