@@ -5,6 +5,7 @@ import pytest
 
 from benchmarks.peers.alone import Alone, forward_times
 from benchmarks.peers.assisted import Assisted
+from benchmarks.peers.measuring import NEAREST, Stopwatch
 from benchmarks.peers.ours import Judged, Ours, opened
 from benchmarks.peers.unary import ENTRIES, Unary
 from benchmarks.random_gguf import Shape, write
@@ -100,3 +101,36 @@ def test_assisted_generation_writes_on_after_stop_tokens():
     models = [transformers.LlamaForCausalLM(config).eval() for _ in range(2)]
     for slm, drafts in ((None, None), (models[1], None), (models[1], 2)):
         assert Assisted(models[0], slm, drafts).write([1, 2, 3], 9, 0) == 9
+
+
+class _Steady:
+    """A peer that takes a second a token of a clock that it moves itself; `short` tokens are missing."""
+
+    def __init__(self, short=0):
+        self.now_s, self.short = 0.0, short
+
+    def write(self, prompt, tokens, seed):
+        self.now_s += tokens + len(prompt)
+        return tokens - self.short
+
+
+def test_answers_to_one_prompt_are_one_figure_however_often_it_is_written():
+    peer = _Steady()
+    watch = Stopwatch({"wall": lambda: peer.now_s})
+    for times, (number, prompt) in zip((3, 1), enumerate(([1, 2], [1, 2, 3, 4])), strict=True):
+        for _ in range(times):
+            watch.write("steady", peer, prompt, 4, number)
+    alone = type("Told", (), {"later_s": {"wall": 9.0}, "later_tokens": 18})
+    measured = watch.measured("wall", alone)
+    assert measured.rates == {"steady": [12 / 18, 4 / 8]}
+    assert measured.alone_s == 0.5 and measured.times_s == {}
+
+
+def test_a_peer_that_stops_short_is_no_figure():
+    peer = _Steady(short=1)
+    with pytest.raises(RuntimeError, match="lazy wrote 3 of 4 tokens"):
+        Stopwatch({"wall": lambda: peer.now_s}).write("lazy", peer, [1], 4, 0)
+
+
+def test_those_of_whom_a_few_per_cent_are_asked_are_written_in_turns():
+    assert NEAREST == ("llama.cpp", "llm", "hlm, coupled, blocks of 2", "hlm, dense32, blocks of 2")
