@@ -104,13 +104,14 @@ def test_assisted_generation_writes_on_after_stop_tokens():
 
 
 class _Steady:
-    """A peer that takes a second a token of a clock that it moves itself; `short` tokens are missing."""
+    """A peer that takes a second a token of a clock that it moves itself, one more each time; `short` tokens are missing."""
 
     def __init__(self, short=0):
-        self.now_s, self.short = 0.0, short
+        self.now_s, self.calls, self.short = 0.0, 0, short
 
     def write(self, prompt, tokens, seed):
-        self.now_s += tokens + len(prompt)
+        self.now_s += tokens + len(prompt) + self.calls
+        self.calls += 1
         return tokens - self.short
 
 
@@ -122,7 +123,7 @@ def test_answers_to_one_prompt_are_one_figure_however_often_it_is_written():
             watch.write("steady", peer, prompt, 4, number)
     alone = type("Told", (), {"later_s": {"wall": 9.0}, "later_tokens": 18})
     measured = watch.measured("wall", alone)
-    assert measured.rates == {"steady": [12 / 18, 4 / 8]}
+    assert measured.rates == {"steady": [12 / 21, 4 / 11]}
     assert measured.alone_s == 0.5 and measured.times_s == {}
 
 
