@@ -1,6 +1,10 @@
 """Is a sample distributed as y? A chi-square test with its false-alarm rate and its power.
 
 X² = Σ_cells (n − N·y)² / (N·y),   cells (last token, token), N tokens after that last token;  freedom: contexts · (V − 1)
+p = P(X² at least this large) by the Pearson III law that has the cumulants of X² at these N
+    κ₁ = k − 1,  κ₂ = 2(k − 1) + (R − k² − 2k + 2)/N
+    κ₃ = 8(k − 1) + (22R − 18k² − 36k + 32)/N + (S − 3Rk − 22R + 2k³ + 18k² + 28k − 24)/N²
+    a context of N tokens and k cells, R = Σ 1/y, S = Σ 1/y²; contexts add up. As N grows that is the chi-square law.
 power against q = P(X²' > critical),  X²' non-central with  λ = N · Σ_last π(last) Σ_t (q_t − y_t)² / y_t
 """
 
@@ -25,7 +29,7 @@ class Outcome:
     Attributes:
         statistic: X².
         freedom: degrees of it.
-        p_value: P(X² at least this large | law).
+        p_value: P(X² at least this large | law), for as few tokens as there are.
     """
 
     statistic: float
@@ -45,7 +49,29 @@ def chi_square(counts: FloatArray, table: FloatArray) -> Outcome:
         return Outcome(math.inf, int(able.sum()) - len(n), 0.0)
     statistic = float(((n - expected)[able] ** 2 / expected[able]).sum())
     freedom = int(able.sum()) - len(n)
-    return Outcome(statistic, freedom, float(stats.chi2.sf(statistic, freedom)) if freedom else 1.0)
+    variance, third = _cumulants(n.sum(axis=-1), q)
+    if variance <= 0.0:
+        # Whatever such tokens are, X² is the same.
+        return Outcome(statistic, freedom, 1.0)
+    deviation, skewness = (statistic - freedom) / math.sqrt(variance), third / variance**1.5
+    return Outcome(statistic, freedom, float(stats.pearson3.sf(deviation, skewness)))
+
+
+def _cumulants(tokens: FloatArray, table: FloatArray) -> tuple[float, float]:
+    """Return κ₂ and κ₃ of X² of `tokens` `[context]` drawn by q `[context, token]`, zeros being no cells.
+
+    From the factorial moments of a multinomial, E (n_a)_i (n_b)_j … = (N)_{i+j+…} q_aⁱ q_bʲ …, all terms but these cancel.
+    """
+    able = table > 0.0
+    inverse = np.divide(1.0, table, out=np.zeros_like(table), where=able)
+    k, r, s = able.sum(axis=-1), inverse.sum(axis=-1), (inverse**2).sum(axis=-1)
+    second = 2 * (k - 1) + (r - k**2 - 2 * k + 2) / tokens
+    third = (
+        8 * (k - 1)
+        + (22 * r - 18 * k**2 - 36 * k + 32) / tokens
+        + (s - 3 * r * k - 22 * r + 2 * k**3 + 18 * k**2 + 28 * k - 24) / tokens**2
+    )
+    return float(second.sum()), float(third.sum())
 
 
 def power(stage: Stage, table: FloatArray, tokens: int, false_alarm: float = FALSE_ALARM) -> float:
