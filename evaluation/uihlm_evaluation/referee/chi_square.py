@@ -19,6 +19,8 @@ from uihlm_evaluation.referee.stage import FloatArray, Stage
 
 # A right loop is called wrong once in so many tries; with a fixed seed it is so once, or never.
 FALSE_ALARM = 1e-6
+# A cell that is expected less often than this is none: X² would be ruled by what does not happen.
+_NEVER = 1e-6
 POWER = 0.999
 
 
@@ -38,18 +40,21 @@ class Outcome:
 
 
 def chi_square(counts: FloatArray, table: FloatArray) -> Outcome:
-    """Return the test of counts `[..., token]` against q of the same shape; a token of no mass that came up has p = 0."""
+    """Return the test of counts `[..., token]` against q of the same shape.
+
+    Where a token came up that has no mass, or next to none, p is the chance of any such: 0, or next to it.
+    """
     from scipy import stats
 
     seen = counts.sum(axis=-1) > 0.0
     n, q = counts[seen], np.broadcast_to(table, counts.shape)[seen]
     expected = n.sum(axis=-1, keepdims=True) * q
-    able = expected > 0.0
+    able = expected > _NEVER
     if n[~able].any():
-        return Outcome(math.inf, int(able.sum()) - len(n), 0.0)
+        return Outcome(math.inf, int(able.sum()) - len(n), float(expected[~able].sum()))
     statistic = float(((n - expected)[able] ** 2 / expected[able]).sum())
     freedom = int(able.sum()) - len(n)
-    variance, third = _cumulants(n.sum(axis=-1), q)
+    variance, third = _cumulants(n.sum(axis=-1), np.where(able, q, 0.0))
     if variance <= 0.0:
         # Whatever such tokens are, X² is the same.
         return Outcome(statistic, freedom, 1.0)
