@@ -66,17 +66,16 @@ def found_of_blocks(measured: Measured, blocks: Blocks, clock: str) -> tuple[lis
     rows: list[dict[str, Any]] = []
     for codec, lengths in BLOCKS.items():
         judged = {length: blocks[codec, length].judged for length in lengths}
-        accepted = sum(own.accepted for own in judged.values())
-        alpha = accepted / sum(own.accepted + own.rejected for own in judged.values())
-        # Without prefill, and against forwards alone: what the bound speaks of.
-        reached = {length: one_s * own.later_tokens / own.later_s[clock] for length, own in judged.items()}
+        # Of the very rounds that are timed: another sample's acceptance would add its noise to the ratio.
+        alphas = {length: own.acceptance for length, own in judged.items()}
+        reached = {length: one_s * own.tokens / own.seconds[clock] for length, own in judged.items()}
         own_gains = {length: gains[length] for length in lengths}
-        best_length, most = bound(alpha, c, own_gains)
-        exact_length, exact = bound(alpha, c, own_gains, e)
+        best_length, most = bound(alphas, c, own_gains)
+        exact_length, exact = bound(alphas, c, own_gains, e)
         quickest = max(reached, key=lambda length: reached[length])
         against_loop = reached[quickest] * measured.alone_s / one_s
         findings += [
-            _once(f"blocks, {codec}: bound at α = {alpha:.3f}, c = {c:.3f}, L = {best_length}", most),
+            _once(f"blocks, {codec}: bound at α = {alphas[best_length]:.3f}, c = {c:.3f}, L = {best_length}", most),
             _once(f"blocks, {codec}: bound with the last draft run, e = {e:.3f}, L = {exact_length}", exact),
             _once(f"blocks, {codec}: L = {quickest} ÷ LLM alone in llama.cpp, without prefill", against_loop),
             replace(
@@ -96,7 +95,7 @@ def found_of_blocks(measured: Measured, blocks: Blocks, clock: str) -> tuple[lis
                 "length": length,
                 "acceptance": judged[length].acceptance,
                 "gain": gains[length],
-                "bound": speed_up(alpha, length, c, gains[length]),
+                "bound": speed_up(alphas[length], length, c, gains[length]),
                 "reached": reached[length],
                 "tokens_a_round": judged[length].tokens / judged[length].rounds,
                 "draft_ms_a_round": 1e3 * judged[length].draft_s / judged[length].rounds,

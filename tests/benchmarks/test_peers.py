@@ -6,7 +6,7 @@ import pytest
 from benchmarks.peers.alone import Alone, forward_times
 from benchmarks.peers.assisted import Assisted
 from benchmarks.peers.measuring import NEAREST, Stopwatch
-from benchmarks.peers.ours import Judged, Ours, opened
+from benchmarks.peers.ours import Judged, Ours, Round, opened
 from benchmarks.peers.unary import ENTRIES, Unary
 from benchmarks.random_gguf import Shape, write
 from uihlm_basestation.engines.llama_engine import LlamaEngine
@@ -72,18 +72,46 @@ def test_ours_writes_through_the_stream(pair, name, codec, length):
     with opened(engine) as stream:
         ours = Ours(stream, drafter, name, codec, length)
         assert ours.write(PROMPT, 7, 0) == 7
-        assert ours.judged.tokens == 7
         # What came with the first round, so with the prefill, is left out; all of `llm` is one round.
-        assert ours.judged.later_tokens == 0 if name == "llm" else 7 - length - 1 <= ours.judged.later_tokens < 7
-        assert min(ours.judged.later_s.values()) > 0.0
+        assert ours.judged.tokens == {"llm": 0, "hlm": 6}[name] if length == 1 else 0 <= ours.judged.tokens < 7
+        assert (min(ours.judged.seconds.values()) > 0.0) == (ours.judged.tokens > 0)
     engine.close()
 
 
+def _rounds(*texts):
+    """Rounds of an answer, one a second: a accepted, b bonus, r resampled."""
+    letters = {"a": Origin.ACCEPTED, "b": Origin.BONUS, "r": Origin.RESAMPLED}
+    return [
+        Round({"wall": float(at)}, [TokenRecord(0, 1, at, letters[letter], draft_s=0.25) for letter in text])
+        for at, text in enumerate(texts)
+    ]
+
+
 def test_acceptance_counts_judged_drafts_alone():
-    judged = Judged()
-    origins = [Origin.ACCEPTED, Origin.ACCEPTED, Origin.BONUS, Origin.RESAMPLED]
-    judged.add([TokenRecord(at, 1, 1, origin) for at, origin in enumerate(origins)])
-    assert (judged.acceptance, judged.rounds, judged.tokens) == (2 / 3, 1, 4)
+    judged = Judged(seconds={"wall": 0.0})
+    judged.add(_rounds("r", "aab", "ar"), 99, 2)
+    assert (judged.acceptance, judged.rounds, judged.tokens, judged.draft_s) == (3 / 4, 2, 5, 1.25)
+
+
+def test_rounds_with_a_prefill_or_without_room_for_all_drafts_are_left_out():
+    judged = Judged(seconds={"wall": 0.0})
+    # 3 + 3 are written when the fourth round begins: of 8 there are 2 left, too few for two drafts and their bonus.
+    answer = _rounds("aab", "r", "ar", "ab", "a")
+    judged.add(answer, 8, 2)
+    assert (judged.rounds, judged.tokens, judged.accepted, judged.seconds) == (2, 3, 1, {"wall": 2.0})
+    # With 9 there is room.
+    judged.add(answer, 9, 2)
+    assert (judged.rounds, judged.tokens, judged.seconds) == (5, 8, {"wall": 5.0})
+    # Nothing is left of an answer that ends in its second round, nor of one too short for any.
+    judged.add(_rounds("aab", "a"), 4, 2)
+    judged.add(_rounds("a"), 1, 2)
+    assert (judged.rounds, judged.tokens) == (5, 8)
+
+
+def test_a_single_draft_needs_no_room_for_a_bonus():
+    judged = Judged(seconds={"wall": 0.0})
+    judged.add(_rounds("a", "r", "a"), 3, 1)
+    assert (judged.rounds, judged.tokens) == (2, 2)
 
 
 def test_assisted_generation_writes_on_after_stop_tokens():

@@ -229,11 +229,12 @@ class LlamaEngine(SlottedEngine):
 
     def _decode(self, runs: Sequence[_Run]) -> None:
         """Run the parts end to end, cut at n_batch, and copy their logits out."""
+        # Lists: most batches are a few tokens, which cost less than the making of arrays for them.
         ids = [token for run in runs for token in run.ids]
         # Neighbouring slots stand side by side, which is what llama.cpp can compute together.
-        slots = np.concatenate([np.full(len(run.ids), run.slot, np.int32) for run in runs])
-        positions = np.concatenate([np.arange(run.start, run.start + len(run.ids), dtype=np.int32) for run in runs])
-        wanted = np.concatenate([np.arange(len(run.ids)) >= len(run.ids) - run.part.rows for run in runs])
+        slots = [run.slot for run in runs for _ in run.ids]
+        positions = [run.start + i for run in runs for i in range(len(run.ids))]
+        wanted = [i >= len(run.ids) - run.part.rows for run in runs for i in range(len(run.ids))]
         targets = [row for run in runs for row in run.rows]
         done = 0
         for start in range(0, len(ids), self._runtime.n_batch):

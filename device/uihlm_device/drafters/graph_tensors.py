@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from uihlm_models.errors import ModelError
-from uihlm_models.llama.binding import ggml_function
+from uihlm_models.llama.binding import native_function
 
 # Numbers of ggml's type enum, which is written into files and so never renumbered; BF16 as its bits.
 _DTYPES: dict[int, type[np.generic]] = {0: np.float32, 1: np.float16, 30: np.uint16}
@@ -46,10 +46,10 @@ class GraphTensors:
     """Reads them. An address is good as long as its graph is."""
 
     def __init__(self) -> None:
-        self._get_name = ggml_function("ggml_get_name", ctypes.c_void_p, [ctypes.c_void_p])
-        self._get_op = ggml_function("ggml_op_desc", ctypes.c_char_p, [ctypes.c_void_p])
-        self._get_bytes = ggml_function("ggml_nbytes", ctypes.c_size_t, [ctypes.c_void_p])
-        self._copy = ggml_function(
+        self._get_name = native_function("ggml_get_name", ctypes.c_void_p, [ctypes.c_void_p])
+        self._get_op = native_function("ggml_op_desc", ctypes.c_char_p, [ctypes.c_void_p])
+        self._get_bytes = native_function("ggml_nbytes", ctypes.c_size_t, [ctypes.c_void_p])
+        self._copy = native_function(
             "ggml_backend_tensor_get", None, [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t]
         )
         self._readers: dict[bytes, _Reader] = {}

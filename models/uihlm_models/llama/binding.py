@@ -68,8 +68,8 @@ def metadata(model: Any, key: str) -> str | None:
     return None if length < 0 else buffer.value.decode("utf-8", "replace")
 
 
-def ggml_function(name: str, result: Any, arguments: list[Any]) -> Any:
-    """Return a function of the tensor library below llama.cpp, with ctypes types for its result and arguments.
+def native_function(name: str, result: Any, arguments: list[Any]) -> Any:
+    """Return a function of llama.cpp or of the tensor library below it, with ctypes types for its result and arguments.
 
     Raises:
         ModelError: if this build does not export it.

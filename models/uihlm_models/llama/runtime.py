@@ -20,7 +20,14 @@ import numpy as np
 import numpy.typing as npt
 
 from uihlm_models.errors import ModelError
-from uihlm_models.llama.binding import default_threads, forget_errors, library, load_model, recent_errors
+from uihlm_models.llama.binding import (
+    default_threads,
+    forget_errors,
+    library,
+    load_model,
+    native_function,
+    recent_errors,
+)
 from uihlm_models.llama.kv_type import KvType
 from uihlm_models.llama.tokenizer import LlamaTokenizer
 
@@ -103,6 +110,10 @@ class LlamaRuntime:
         self.description = _description(lib, model)
         self._embeddings_allowed, self._embeddings_on = settings.embeddings, False
         self._outputs = 0
+        # The binding's own function makes a pointer object first, which takes longer than all the rest of a view.
+        self._logits_address = native_function("llama_get_logits", ctypes.c_void_p, [ctypes.c_void_p])
+        self._seen: tuple[int | None, int] = (None, 0)
+        self._rows: Float32Array = np.empty((0, self.vocabulary_size), np.float32)
         self._make_batch(settings.n_batch)
 
     def _make_batch(self, capacity: int) -> None:
@@ -169,7 +180,12 @@ class LlamaRuntime:
         """Return the raw logits of the last batch, `[wanted, V]` in batch order: a view, valid until the next batch."""
         if self._outputs == 0:
             return np.empty((0, self.vocabulary_size), np.float32)
-        return _view(self._lib.llama_get_logits(self._context), (self._outputs, self.vocabulary_size))
+        # llama.cpp writes to the same place again and again, so that the view of the last batch mostly does.
+        address = self._logits_address(self._context)
+        if (address, self._outputs) != self._seen:
+            self._rows = _view(address, (self._outputs, self.vocabulary_size))
+            self._seen = address, self._outputs
+        return self._rows
 
     def hidden(self) -> Float32Array:
         """Return the last token's state after the final norm, `[d_model]`: a view, valid until the next batch.
@@ -179,7 +195,8 @@ class LlamaRuntime:
         """
         if not self._embeddings_on:
             raise ModelError("hidden states were not asked for before the batch: call hidden_on(True) first")
-        return _view(self._lib.llama_get_embeddings_ith(self._context, -1), (self.d_model,))
+        pointer = self._lib.llama_get_embeddings_ith(self._context, -1)
+        return _view(ctypes.addressof(pointer.contents) if pointer else None, (self.d_model,))
 
     def hidden_on(self, on: bool) -> None:
         """Make the next batches output hidden states; every token of such a batch then also outputs logits.
@@ -233,10 +250,10 @@ class LlamaRuntime:
         self.close()
 
 
-def _view(pointer: Any, shape: tuple[int, ...]) -> Float32Array:
-    if not pointer:
+def _view(address: int | None, shape: tuple[int, ...]) -> Float32Array:
+    if not address:
         raise ModelError("llama.cpp holds no output for the last batch")
-    memory = _floats(math.prod(shape)).from_address(ctypes.addressof(pointer.contents))
+    memory = _floats(math.prod(shape)).from_address(address)
     flat: Float32Array = np.frombuffer(memory, np.float32)
     return flat.reshape(shape)
 
