@@ -58,10 +58,10 @@ def _once(what: str, value: float) -> Finding:
 def found_of_blocks(measured: Measured, blocks: Blocks, clock: str) -> tuple[list[Finding], dict[str, Any]]:
     """Return the findings on blocks, and what their bound is made of."""
     rates, times_s = measured.rates, measured.times_s
-    one_s = times_s["llm", 1]
-    c = times_s["slm", 1] / one_s
-    e = times_s["slm", 2] / one_s - c
-    gains = {length: (length + 1) * one_s / times_s["llm", length + 1] for length in LENGTHS}
+    one_s = times_s["alone", 1]
+    costs = {length: times_s["draft", length] / one_s for length in LENGTHS}
+    e = (times_s["first", 2] - times_s["first", 1]) / one_s
+    gains = {length: (length + 1) * one_s / times_s["verify", length] for length in LENGTHS}
     findings: list[Finding] = []
     rows: list[dict[str, Any]] = []
     for codec, lengths in BLOCKS.items():
@@ -70,13 +70,13 @@ def found_of_blocks(measured: Measured, blocks: Blocks, clock: str) -> tuple[lis
         alphas = {length: own.acceptance for length, own in judged.items()}
         reached = {length: one_s * own.tokens / own.seconds[clock] for length, own in judged.items()}
         own_gains = {length: gains[length] for length in lengths}
-        best_length, most = bound(alphas, c, own_gains)
-        exact_length, exact = bound(alphas, c, own_gains, e)
+        best, most = bound(alphas, costs, own_gains)
+        exact_best, exact = bound(alphas, costs, own_gains, e)
         quickest = max(reached, key=lambda length: reached[length])
         against_loop = reached[quickest] * measured.alone_s / one_s
         findings += [
-            _once(f"blocks, {codec}: bound at α = {alphas[best_length]:.3f}, c = {c:.3f}, L = {best_length}", most),
-            _once(f"blocks, {codec}: bound with the last draft run, e = {e:.3f}, L = {exact_length}", exact),
+            _once(f"blocks, {codec}: bound at α = {alphas[best]:.3f}, c = {costs[best]:.3f}, L = {best}", most),
+            _once(f"blocks, {codec}: bound with the last draft run, e = {e:.3f}, L = {exact_best}", exact),
             _once(f"blocks, {codec}: L = {quickest} ÷ LLM alone in llama.cpp, without prefill", against_loop),
             replace(
                 _once(f"blocks, {codec}: that ÷ the bound with the last draft run", against_loop / exact), goal=0.95
@@ -95,7 +95,7 @@ def found_of_blocks(measured: Measured, blocks: Blocks, clock: str) -> tuple[lis
                 "length": length,
                 "acceptance": judged[length].acceptance,
                 "gain": gains[length],
-                "bound": speed_up(alphas[length], length, c, gains[length]),
+                "bound": speed_up(alphas[length], length, costs[length], gains[length]),
                 "reached": reached[length],
                 "tokens_a_round": judged[length].tokens / judged[length].rounds,
                 "draft_ms_a_round": 1e3 * judged[length].draft_s / judged[length].rounds,
@@ -104,7 +104,7 @@ def found_of_blocks(measured: Measured, blocks: Blocks, clock: str) -> tuple[lis
             for length in lengths
         ]
     bare_ms = {f"{name} {count}": 1e3 * seconds for (name, count), seconds in times_s.items()}
-    return findings, {"drafter_cost": c, "last_draft_cost": e, "blocks": rows, "bare_forward_ms": bare_ms}
+    return findings, {"drafter_cost": costs, "last_draft_cost": e, "blocks": rows, "bare_forward_ms": bare_ms}
 
 
 def main() -> None:

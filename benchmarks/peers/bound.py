@@ -28,11 +28,13 @@ def speed_up(alpha: float, length: int, c: float, g: float, e: float = 0.0) -> f
     return tokens_a_round(alpha, length) / (length * c + alpha**length * e + (length + 1) / g)
 
 
-def bound(alphas: Mapping[int, float], c: float, gains: Mapping[int, float], e: float = 0.0) -> tuple[int, float]:
-    """Return (L, speed-up) of the best L ≥ 2, given the acceptance and the batch gain at L + 1 positions for each L."""
+def bound(
+    alphas: Mapping[int, float], costs: Mapping[int, float], gains: Mapping[int, float], e: float = 0.0
+) -> tuple[int, float]:
+    """Return (L, speed-up) of the best L ≥ 2, given for each L acceptance α, drafter cost c, and batch gain g at L + 1."""
 
     def reached(length: int) -> float:
-        return speed_up(alphas[length], length, c, gains[length], e)
+        return speed_up(alphas[length], length, costs[length], gains[length], e)
 
     best = max((length for length in gains if length > 1), key=reached)
     return best, reached(best)

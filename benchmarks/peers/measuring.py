@@ -55,7 +55,7 @@ class Measured:
 
     Attributes:
         rates: tokens a second of every peer, by prompt.
-        times_s: seconds of a forward, by (model, positions).
+        times_s: seconds of a bare forward (`forward_times`).
         alone_s: seconds of a token of the LLM's own loop, without prefill.
     """
 
@@ -85,11 +85,10 @@ class Stopwatch:
             before, before_s = own.get(number, (0, 0.0))
             own[number] = before + tokens, before_s + ended_s[clock] - began_s[clock]
 
-    def forwards(self, loops: Mapping[str, Alone], prefix: Sequence[int], turns: int) -> None:
+    def forwards(self, llm: Alone, slm: Alone, prefix: Sequence[int], turns: int) -> None:
         """Time the bare forwards behind the bound of blocks, after some ids."""
-        counts = {"llm": [1, *(length + 1 for length in LENGTHS)], "slm": [1, 2]}
         for clock, now in self._read.items():
-            for key, value in forward_times(loops, prefix, counts, turns, now).items():
+            for key, value in forward_times(llm, slm, prefix, LENGTHS, turns, now).items():
                 self._forwards[clock].setdefault(key, []).append(value)
 
     def measured(self, clock: str, alone: Alone) -> Measured:
@@ -143,7 +142,7 @@ def measure(options: argparse.Namespace) -> tuple[dict[str, Measured], Blocks]:
                     watch.write(name, peers[name], prompt, options.tokens, number)
                 # In the midst of an answer.
                 prefix = [*prompt, *[prompt[-1]] * (options.tokens // 2)]
-                watch.forwards({"llm": alone, "slm": bare_slm}, prefix, max(2, options.turns // len(prompts) // TIMES))
+                watch.forwards(alone, bare_slm, prefix, max(2, options.turns // len(prompts) // TIMES))
             for name in others:
                 slow = name.startswith(SLOW)
                 if not slow or number < options.slow_prompts:

@@ -25,20 +25,25 @@ def test_where_nothing_is_gained_in_batches_blocks_lose():
 
 def test_the_best_length_is_two_or_more():
     gains = {1: 20.0, 2: 1.0, 3: 4.0}
-    assert bound({1: 0.6, 2: 0.6, 3: 0.6}, 0.1, gains) == (3, pytest.approx(tokens_a_round(0.6, 3) / 1.3))
+    assert bound(dict.fromkeys(gains, 0.6), dict.fromkeys(gains, 0.1), gains) == (
+        3,
+        pytest.approx(tokens_a_round(0.6, 3) / 1.3),
+    )
 
 
 def test_a_block_that_stands_has_its_last_draft_run_beside_the_bonus():
     # A quarter of the blocks of 2 stand: a quarter of what a second position adds.
     assert 1.75 / speed_up(0.5, 2, 0.4, 3.0, 0.2) == pytest.approx(1.75 / speed_up(0.5, 2, 0.4, 3.0) + 0.25 * 0.2)
     # Longer blocks stand seldom.
-    halves = {2: 0.5, 3: 0.5}
-    assert bound(halves, 0.1, {2: 3.0, 3: 4.0})[0] == 2
-    assert bound(halves, 0.1, {2: 3.0, 3: 4.0}, e=2.0)[0] == 3
+    halves, tenths = {2: 0.5, 3: 0.5}, {2: 0.1, 3: 0.1}
+    assert bound(halves, tenths, {2: 3.0, 3: 4.0})[0] == 2
+    assert bound(halves, tenths, {2: 3.0, 3: 4.0}, e=2.0)[0] == 3
 
 
-def test_every_length_has_an_acceptance_of_its_own():
-    assert bound({2: 0.5, 3: 0.7}, 0.1, {2: 3.0, 3: 4.0}) == (3, pytest.approx(tokens_a_round(0.7, 3) / 1.3))
+def test_every_length_has_an_acceptance_and_a_cost_of_its_own():
+    gains = {2: 3.0, 3: 4.0}
+    assert bound({2: 0.5, 3: 0.7}, {2: 0.1, 3: 0.1}, gains) == (3, pytest.approx(tokens_a_round(0.7, 3) / 1.3))
+    assert bound({2: 0.5, 3: 0.5}, {2: 0.4, 3: 0.1}, gains) == (3, pytest.approx(tokens_a_round(0.5, 3) / 1.3))
 
 
 def test_what_is_no_acceptance_is_refused():

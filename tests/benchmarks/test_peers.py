@@ -37,8 +37,41 @@ def test_random_weights_have_the_shape_and_finite_logits(pair):
 def test_alone_writes_and_is_timed(pair):
     alone = Alone(pair[1], 1)
     assert alone.write(PROMPT, 5, 0) == 5
-    times_s = forward_times({"llm": alone}, PROMPT, {"llm": [1, 3]}, 2)
-    assert set(times_s) == {("llm", 1), ("llm", 3)} and min(times_s.values()) > 0.0
+    assert alone.later_tokens == 4
+
+
+class _Told:
+    """A loop whose forwards take what a clock, moved by them, says: 1 s a position, and 10 more after another model's."""
+
+    now_s, last = 0.0, None
+
+    def __init__(self, name):
+        self.name, self.ran = name, []
+
+    def prefill(self, prompt):
+        self.ran = [len(prompt)]
+
+    def forward_s(self, start, positions, clock=None):
+        took_s = positions + 10.0 * (_Told.last != self.name)
+        _Told.last = self.name
+        self.ran.append(positions)
+        return took_s
+
+
+def test_bare_forwards_are_timed_where_they_stand_in_their_loops():
+    llm, slm = _Told("llm"), _Told("slm")
+    times_s = forward_times(llm, slm, PROMPT, [2, 3], 2)
+    assert times_s == {
+        ("alone", 1): 1.0,  # after another of its kind
+        ("draft", 2): 6.0,  # the first of a block after the LLM, the second after the first
+        ("verify", 2): 13.0,
+        ("draft", 3): pytest.approx(13.0 / 3.0),
+        ("verify", 3): 14.0,
+        ("first", 1): 11.0,
+        ("first", 2): 12.0,
+    }
+    # Once more than is counted: the first turn warms up.
+    assert llm.ran == [4, *[1, 1, 3, 4] * 3] and slm.ran == [4, *[1, 1, 1, 1, 1, 2] * 3]
 
 
 @pytest.mark.parametrize("keeps_caches", [False, True])

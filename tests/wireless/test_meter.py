@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from uihlm_proto.codecs import codec
 from uihlm_proto.v1.verification_pb2 import Draft, Upload
-from uihlm_wireless.meter import upload_model_bit, upload_payload_bit, wire_bytes
+from uihlm_wireless.meter import upload_bit, upload_payload_bit, wire_bytes
 
 V = 32000
 
@@ -46,17 +46,17 @@ def test_dense_model_bits_are_the_papers_whatever_else_rides_along(name, b_prob,
     upload = Upload(
         skipped_ids=[1], audit=b"x", drafts=[Draft(payload=bytes(dense.max_payload_bytes)) for _ in range(2)]
     )
-    assert upload_model_bit(upload, dense, b_prob) == 2 * V * bit
-    assert upload_model_bit(Upload(skipped_ids=[1], generate=3), dense, b_prob) == 0
+    assert upload_bit(upload, dense, b_prob)[0] == 2 * V * bit
+    assert upload_bit(Upload(skipped_ids=[1], generate=3), dense, b_prob)[0] == 0
 
 
 def test_coupled_model_bits_are_its_payload():
     upload = Upload(skipped_ids=[1, 2], drafts=[Draft(payload=b"12")])
-    assert upload_model_bit(upload, codec("coupled", V), 32) == 2 * 15 + 16
+    assert upload_bit(upload, codec("coupled", V), 32)[0] == 2 * 15 + 16
 
 
 @pytest.mark.parametrize("name", ["lattice", "lattice:tv=0.05,alpha=0.1"])
 def test_lattice_model_bits_are_its_payload_whatever_is_billed_a_probability(name):
     upload = Upload(skipped_ids=[1, 2], drafts=[Draft(payload=bytes(33)), Draft(payload=bytes(3))])
-    assert upload_model_bit(upload, codec(name, V), 32) == 2 * 15 + 36 * 8
-    assert upload_model_bit(Upload(skipped_ids=[7], generate=3), codec(name, V)) == 15
+    assert upload_bit(upload, codec(name, V), 32)[0] == 2 * 15 + 36 * 8
+    assert upload_bit(Upload(skipped_ids=[7], generate=3), codec(name, V))[0] == 15

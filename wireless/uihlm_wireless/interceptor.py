@@ -25,7 +25,7 @@ from uihlm_proto.metadata import AGAIN
 from uihlm_proto.v1.verification_pb2 import Cost, VerifyRequest, VerifyResponse
 from uihlm_wireless.ledger import Ledger
 from uihlm_wireless.link import Link, Session
-from uihlm_wireless.meter import is_audit_alone, upload_model_bit, upload_payload_bit, wire_bytes
+from uihlm_wireless.meter import is_audit_alone, upload_bit, wire_bytes
 
 VERIFY_METHOD = "/uihlm.v1.VerificationService/Verify"
 
@@ -167,13 +167,8 @@ class _Stream:
             if is_audit_alone(upload):
                 self._unbilled.add(upload.round)
                 return now
-            arrival_at = self._session.upload(
-                upload.round,
-                now,
-                upload_model_bit(upload, self._codec, self._link.settings.b_prob),
-                upload_payload_bit(upload, self._codec.vocabulary_size),
-                weight,
-            )
+            model_bit, payload_bit = upload_bit(upload, self._codec, self._link.settings.b_prob)
+            arrival_at = self._session.upload(upload.round, now, model_bit, payload_bit, weight)
         else:
             raise ProtocolError(f"a session starts with Open, got {kind or 'an empty request'}: send Open first")
         self._ledger.charge_request(self._session.request_bill)

@@ -37,6 +37,7 @@ def is_audit_alone(upload: verification_pb2.Upload) -> bool:
     return bool(upload.audit) and not upload.drafts and not upload.generate
 
 
-def upload_model_bit(upload: verification_pb2.Upload, codec: Codec, b_prob: int | None = None) -> int:
-    """Return the model bits of an upload as its codec bills them; b_prob None is what the codec sends."""
-    return codec.model_bit(len(upload.drafts), upload_payload_bit(upload, codec.vocabulary_size), b_prob)
+def upload_bit(upload: verification_pb2.Upload, codec: Codec, b_prob: int | None = None) -> tuple[int, int]:
+    """Return model and payload bits of an upload, the former as its codec bills them; b_prob None is what the codec sends."""
+    payload_bit = upload_payload_bit(upload, codec.vocabulary_size)
+    return codec.model_bit(len(upload.drafts), payload_bit, b_prob), payload_bit

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 from uihlm_device.stream.session import Cost, Upload, Verdict
 from uihlm_proto.errors import ProtocolError
 from uihlm_proto.v1 import verification_pb2 as pb
 
 
-def upload_message(round_number: int, upload: Upload) -> pb.Upload:
-    """Return the message of an upload."""
-    return pb.Upload(
-        round=round_number,
-        epoch=upload.epoch,
-        first_position=upload.first_position,
-        context_ids=upload.context_ids,
-        skipped_ids=upload.skipped_ids,
-        audit=upload.audit,
-        drafts=[pb.Draft(payload=payload) for payload in upload.payloads],
-        parents=upload.parents,
-        continues=upload.continues,
-        generate=upload.generate,
-        assumed_id=upload.assumed_id,
-        run_on=pb.RunOn.Name(upload.run_on),
-    )
+def upload_request(round_number: int, upload: Upload) -> pb.VerifyRequest:
+    """Return the message that carries an upload."""
+    request = pb.VerifyRequest()
+    # Filled where it stands: a message given to another one's constructor is copied, whole distributions with it.
+    message = request.upload
+    message.round = round_number
+    message.epoch = upload.epoch
+    message.first_position = upload.first_position
+    message.context_ids.extend(upload.context_ids)
+    message.skipped_ids.extend(upload.skipped_ids)
+    message.audit = upload.audit
+    for payload in upload.payloads:
+        message.drafts.add(payload=payload)
+    message.parents.extend(upload.parents)
+    message.continues = upload.continues
+    message.generate = upload.generate
+    if upload.assumed_id is not None:
+        message.assumed_id = upload.assumed_id
+    message.run_on = cast("pb.RunOn", int(upload.run_on))
+    return request
 
 
 # Rounding may carry a sum of probabilities so far beyond 1.

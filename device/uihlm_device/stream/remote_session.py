@@ -16,7 +16,7 @@ import grpc
 
 from uihlm_device.stream.channel import Channel
 from uihlm_device.stream.contract import Contract
-from uihlm_device.stream.messages import check_cost, check_verdict, cost_of, upload_message, verdict_of
+from uihlm_device.stream.messages import check_cost, check_verdict, cost_of, upload_request, verdict_of
 from uihlm_device.stream.session import Cost, SilentError, Upload, Verdict
 from uihlm_device.stream.statuses import domain_error
 from uihlm_proto.errors import ProtocolError, UnavailableError
@@ -103,8 +103,7 @@ class RemoteSession:
         round_number = self._expect(round_number, upload.generate or 1)
         if upload.generate:
             self._generating.add(round_number)
-        request = upload_message(round_number, upload)
-        self._channel.post(self._requests, pb.VerifyRequest(upload=request))
+        self._channel.post(self._requests, upload_request(round_number, upload))
         return round_number
 
     def arrived(self, round_number: int) -> bool:

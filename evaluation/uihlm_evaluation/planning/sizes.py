@@ -10,7 +10,7 @@ import numpy as np
 from uihlm_proto.codecs import Codec
 from uihlm_proto.v1 import verification_pb2 as pb
 from uihlm_wireless.fading import FadingMode
-from uihlm_wireless.meter import upload_model_bit, upload_payload_bit, wire_bytes
+from uihlm_wireless.meter import upload_bit, wire_bytes
 from uihlm_wireless.settings import LinkSettings
 
 # Messages that a mean airtime is of, where the link is not steady.
@@ -67,11 +67,8 @@ class Sizes:
                 generate=0 if drafts else _POSITION,
             )
             size = pb.VerifyRequest(upload=upload).ByteSize()
-            self._weights[key] = (
-                upload_model_bit(upload, self._codec, b_prob) if drafts else 0,
-                upload_payload_bit(upload, self._codec.vocabulary_size),
-                wire_bytes(size),
-            )
+            model_bit, payload_bit = upload_bit(upload, self._codec, b_prob)
+            self._weights[key] = model_bit if drafts else 0, payload_bit, wire_bytes(size)
         return self._weights[key]
 
     def _verdict(self, drafts: int, tree: bool) -> int:

@@ -33,7 +33,7 @@ class DenseCodec:
         x_hat = _doubles(quantised)
         x_hat *= 1.0 / x_hat.sum()
         token = draw(x_hat, uniform(key, Role.DRAFT, position))
-        return CodedDraft(token, x_hat, lambda: encode_id(token, self.vocabulary_size) + quantised.tobytes())
+        return CodedDraft(token, x_hat, lambda: b"".join((encode_id(token, self.vocabulary_size), quantised.data)))
 
     def decode(self, payload: bytes) -> ReceivedDraft:
         """Read id and distribution; the mass must be 1 within the codec's tolerance, the draft's own above 0."""
