@@ -196,5 +196,5 @@ def prepare(draws: Draws, judge: Judge, position: int, vocabulary_size: int) -> 
 
 
 def draw_alone(y: FloatArray, draws: Draws, position: int) -> int:
-    """Return the LLM's own token at `position` (policy `llm`): the same race that judges coupled drafts."""
+    """Return the LLM's own token at `position`: the race that judges coupled drafts, and that policy `llm` writes by."""
     return race(y, draws.words(Role.GUMBEL, position, y.size))

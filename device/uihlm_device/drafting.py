@@ -28,7 +28,7 @@ from uihlm_device.rules.uncertainty import Estimator, expected_before, uncertain
 from uihlm_proto.codecs import Codec, CodedDraft, Judge
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_proto.randomness import Role, uniform, words
-from uihlm_proto.sampling import Sampling, draw, race
+from uihlm_proto.sampling import Sampling, draw
 
 
 class Decide(enum.Enum):
@@ -106,12 +106,15 @@ class Drafting:
         self.held = held
         self._drafter = drafter
         self._codec = codec
-        self._needs = policy.needs
+        # Asked once: a flag's own test runs Python, five times a draft.
+        self._needs_u, self._needs_importance, self._needs_logits, self._needs_coin = (
+            need in policy.needs for need in (Needs.UNCERTAINTY, Needs.IMPORTANCE, Needs.LOGITS, Needs.COIN)
+        )
         self._settings = settings
         self._key = key
         # The record after the last id of the sequence, where it has been run already. Its arrays die with the next forward.
         self._after: Record | None = None
-        base = attention_wants(settings.readout) if Needs.IMPORTANCE in policy.needs else Wants()
+        base = attention_wants(settings.readout) if self._needs_importance else Wants()
         self._wants = Wants(base.attention, base.attention_matrix, hidden=Needs.HIDDEN in policy.needs)
 
     def cut(self, length: int) -> None:
@@ -127,27 +130,27 @@ class Drafting:
             fixed_s: seconds to charge; None charges what it took.
         """
         started_s = time.perf_counter()
-        position, needs = len(ids), self._needs
+        position = len(ids)
         record = self._record(ids)
         coded = self._codec.draft(self._settings.sampling.distribution(record.logits), self._key, position)
         d = coded.token
         before = self._settings.decide is Decide.DISTRIBUTION
         u = None
-        if Needs.UNCERTAINTY in needs and before:
+        if self._needs_u and before:
             u = expected_before(record.logits, coded.x_hat)
-        elif Needs.UNCERTAINTY in needs:
+        elif self._needs_u:
             u = uncertainty(self._settings.estimator, record.logits, d, self._key, position)
         # Views die with the next forward.
-        logits = record.logits.copy() if Needs.LOGITS in needs else None
+        logits = record.logits.copy() if self._needs_logits else None
         hidden = record.hidden.copy() if record.hidden is not None else None
         attention: Importance | None = None
-        if Needs.IMPORTANCE in needs:
+        if self._needs_importance:
             # Before the draw, the last id's row is at hand; d itself is run later, if it stands.
             attention = self._read(record) if before else self._importance(position, d)
         evidence = Evidence(
             draft=None if before else d,
             x_d=None if before else float(coded.x_hat[d]),
-            thin=uniform(self._key, Role.THIN, position) if Needs.COIN in needs else None,
+            thin=uniform(self._key, Role.THIN, position) if self._needs_coin else None,
             u=u,
             importance=None if attention is None else attention.count,
             logits=logits,
@@ -158,10 +161,10 @@ class Drafting:
 
     def guess_bonus(self, ids: Sequence[int]) -> int:
         """Return what the base station's bonus token after `ids` will most likely be: the drafter's own draw by its noise."""
-        x = self._settings.sampling.distribution(self._record(ids).logits)
+        sampling, logits = self._settings.sampling, self._record(ids).logits
         if self._codec.judge is Judge.COUPLED:
-            return race(x, words(self._key, Role.GUMBEL, len(ids), x.size))
-        return draw(x, uniform(self._key, Role.BONUS, len(ids)))
+            return sampling.race(logits, words(self._key, Role.GUMBEL, len(ids), logits.size))
+        return draw(sampling.distribution(logits), uniform(self._key, Role.BONUS, len(ids)))
 
     def _record(self, ids: Sequence[int]) -> Record:
         """Return the record after the last id, running what the cache does not hold."""

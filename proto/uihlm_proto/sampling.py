@@ -8,6 +8,8 @@ mass on the largest logit (lowest id on a tie). The uncertainty u of a draft doe
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,17 +65,31 @@ class Sampling:
             greedy = np.zeros(logits.shape[-1])
             greedy[int(np.argmax(logits))] = 1.0
             return greedy
-        # The exponential runs in float32 (half the time); sums and ratios in float64.
-        z = logits - logits.max()
-        if self.temperature != 1.0:
-            z *= np.float32(min(1.0 / self.temperature, _STEEPEST))
-        p: FloatArray = np.exp(z, out=z).astype(np.float64)
+        p = self._weights(logits, np.maximum.reduce(logits))
         k = self.top_k if 0 < self.top_k < p.size else None
         if k is not None or self.top_p < 1.0:
             p = _filtered(p, k, self.top_p)
-        # One quotient, not V.
-        p *= 1.0 / p.sum()
+        # One quotient, not V; and the sum without the method, which is Python that calls this.
+        p *= 1.0 / np.add.reduce(p)
         return p
+
+    def race(self, logits: Logits, words: npt.NDArray[np.uint64]) -> int:
+        """Return the winner of `race(self.distribution(logits), words)`, with exponentials only of tokens that can win."""
+        if self.temperature == 0.0 or self.top_k or self.top_p < 1.0 or logits.size <= _SMALL:
+            return race(self.distribution(logits), words)
+        top = np.maximum.reduce(logits)
+        floor = top + np.float32(max(self.temperature * math.log(_UNLIKELY), -_STEEPEST))
+        # What weighs less than the floor, as float32 has rounded it; a float32 exponential may come out a little above.
+        bound = 1.01 * math.exp(float(floor - top) / self.temperature)
+        return _raced((logits >= floor).nonzero()[0], lambda ids: self._weights(logits[ids], top), bound, words)
+
+    def _weights(self, logits: Logits, top: np.float32) -> FloatArray:
+        """Return exp((logits − top) / T): in float32, which takes half the time; sums and ratios of it are float64's."""
+        z = logits - top
+        if self.temperature != 1.0:
+            z *= np.float32(min(1.0 / self.temperature, _STEEPEST))
+        weights: FloatArray = np.exp(z, out=z).astype(np.float64)
+        return weights
 
 
 def _filtered(p: FloatArray, k: int | None, top_p: float) -> FloatArray:
@@ -124,15 +140,24 @@ def race(p: FloatArray, words: npt.NDArray[np.uint64]) -> int:
     """
     if p.size <= _SMALL:
         return int((p / _exponentials(words)).argmax())
-    bound = float(p.max()) * _UNLIKELY
-    likely = (p > bound).nonzero()[0]
-    best = float((p[likely] / _exponentials(words[likely])).max())
+    bound = float(np.maximum.reduce(p)) * _UNLIKELY
+    return _raced((p > bound).nonzero()[0], p.__getitem__, bound, words)
+
+
+def _raced(
+    likely: npt.NDArray[np.intp],
+    mass: Callable[[npt.NDArray[np.intp]], FloatArray],
+    bound: float,
+    words: npt.NDArray[np.uint64],
+) -> int:
+    """Return the winner among the likely tokens, at least one, and those of at most `bound` whose words can beat them."""
+    best = float(np.maximum.reduce(mass(likely) / _exponentials(words[likely])))
     # Rounded down by far more than the rounding of U, so that no winner is missed.
     lowest = max(0.0, 1.0 - bound / best - 2.0**-40)
     lucky = (words >= np.uint64(int(lowest * 2.0**64))).nonzero()[0]
     able = np.concatenate([likely, lucky])
-    ratios = p[able] / _exponentials(words[able])
-    return int(able[ratios == ratios.max()].min())
+    ratios = mass(able) / _exponentials(words[able])
+    return int(np.minimum.reduce(able[ratios == np.maximum.reduce(ratios)]))
 
 
 def _exponentials(words: npt.NDArray[np.uint64]) -> FloatArray:

@@ -228,6 +228,72 @@ def test_an_unlikely_token_wins_the_race_as_often_as_it_should():
     assert sum(token != 17 for token in won) == pytest.approx(200, abs=40)
 
 
+@pytest.mark.parametrize("vocabulary_size", [12, 5000, 49_152])
+@pytest.mark.parametrize(
+    "contract",
+    [
+        *map(Sampling, (0.0, 0.01, 0.6, 1.0, 7.0, 1e38)),
+        Sampling(0.6, 40),
+        Sampling(0.6, 0, 0.9),
+        Sampling(0.6, 40, 0.9),
+    ],
+    ids=str,
+)
+def test_logits_race_as_their_distribution_does(contract, vocabulary_size):
+    rng = np.random.default_rng(vocabulary_size)
+    for position in range(12):
+        z = (rng.normal(size=vocabulary_size) * (position % 4) * 2).astype(np.float32)
+        z[rng.integers(vocabulary_size, size=3)] = -np.inf
+        noise = words(KEY, Role.GUMBEL, position, vocabulary_size)
+        assert contract.race(z, noise) == race(contract.distribution(z), noise)
+
+
+def test_an_unlikely_logit_wins_the_race_as_often_as_it_should():
+    z = np.zeros(5001, np.float32)
+    z[17] = math.log(5000.0)
+    won = [Sampling().race(z, words(KEY, Role.GUMBEL, position, 5001)) for position in range(400)]
+    assert won == [full_race(np.exp(z - z.max()), words(KEY, Role.GUMBEL, position, 5001)) for position in range(400)]
+    assert sum(token != 17 for token in won) == pytest.approx(200, abs=40)
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 2.5])
+def test_a_logit_at_the_floor_of_the_likely_can_win(temperature):
+    """Around a thousandth of the likeliest a token is told likely or not; with the best word and the worst it decides alone."""
+    floor = temperature * math.log(1e-3)
+    for offset in np.linspace(-2e-6, 2e-6, 9):
+        z = np.full(5000, -90.0 * temperature, np.float32)
+        z[7], z[4321] = 0.0, floor * (1 + offset)
+        noise = np.full(5000, np.uint64(2**40))
+        # E of the two: about 1 and about 1e-3, a little to either side of where they tie.
+        for share in (0.99, 0.9999, 1.0001, 1.01):
+            noise[7] = np.uint64(int(math.exp(-1.0) * 2**64))
+            noise[4321] = np.uint64(int(math.exp(-1e-3 * share) * 2**64))
+            p = Sampling(temperature).distribution(z)
+            assert Sampling(temperature).race(z, noise) == race(p, noise) == full_race(p, noise)
+
+
+@pytest.mark.parametrize("temperature", [1e-30, 1e-6, 1e-3, 0.01])
+def test_logits_too_coarse_for_the_temperature_race_all_the_same(temperature):
+    """At 10,000 float32 counts in thousandths: the floor falls on a logit, or on the likeliest itself."""
+    rng = np.random.default_rng(3)
+    z = (1e4 + rng.integers(-80, 1, 5000) * 2.0**-10).astype(np.float32)
+    for position in range(40):
+        noise = words(KEY, Role.GUMBEL, position, 5000)
+        noise[rng.integers(5000, size=300)] = np.uint64(2**64 - 2**14)
+        p = Sampling(temperature).distribution(z)
+        assert Sampling(temperature).race(z, noise) == full_race(p, noise)
+
+
+def test_tied_logits_fall_to_the_lower_id():
+    noise = np.full(5000, np.uint64(2**63 + 12345))
+    z = np.full(5000, -20.0, np.float32)
+    z[[40, 70, 4000]] = 3.0
+    assert Sampling().race(z, noise) == 40
+    z[[1234, 2345]] = -10.0
+    noise[[1234, 2345]] = np.uint64(2**64 - 1)
+    assert Sampling().race(z, noise) == full_race(Sampling().distribution(z), noise) == 1234
+
+
 @settings(deadline=None)
 @given(p=st.lists(st.integers(0, 9), min_size=1, max_size=10).filter(any), u=st.floats(0.001, 0.999))
 def test_draw_is_the_inverse_of_the_cumulative_sum(p, u):

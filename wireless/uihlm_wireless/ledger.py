@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 import threading
 from collections import deque
-from dataclasses import dataclass, field
-from typing import TypeVar
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
 
 from uihlm_proto.errors import ProtocolError
 
@@ -59,21 +60,12 @@ class RoundBill:
 
     def plus(self, other: RoundBill) -> RoundBill:
         """Return the sum of two bills, under this one's round. Of another round it takes what that cost, not when it was."""
-        return RoundBill(
-            self.round,
-            self.model_bit + other.model_bit,
-            self.payload_bit + other.payload_bit,
-            self.uplink_wire_bytes + other.uplink_wire_bytes,
-            self.downlink_wire_bytes + other.downlink_wire_bytes,
-            self.airtime_s + other.airtime_s,
-            self.link_s + other.link_s,
-            self.wait_s + other.wait_s,
-            self.grant_s + other.grant_s,
-            self.rtt_s + other.rtt_s,
-            self.downlink_s + other.downlink_s,
-            self.forward_s + other.forward_s,
-            max(self.reached_at, other.reached_at) if other.round == self.round else self.reached_at,
-        )
+        reached_at = max(self.reached_at, other.reached_at) if other.round == self.round else self.reached_at
+        return RoundBill(self.round, *(*map(operator.add, _COSTS(self), _COSTS(other)), reached_at))
+
+
+# What bills add up, in the order of their fields.
+_COSTS = operator.attrgetter(*(f.name for f in fields(RoundBill) if f.name not in ("round", "reached_at")))
 
 
 class Ledger:
@@ -87,19 +79,19 @@ class Ledger:
         self._lock = threading.Lock()
         self._parts: dict[int, deque[RoundBill]] = {}
         self._unanswered: dict[int, RoundBill] = {}
-        self._totals = RoundBill(round=0)
+        self._totals: tuple[Any, ...] = _COSTS(RoundBill(round=0))
         self._late_s: deque[float] = deque(maxlen=_LATEST)
 
     def charge_request(self, bill: RoundBill) -> None:
         """Charge what sending the request of `bill.round` cost; one sent again adds to what it cost before."""
         with self._lock:
-            self._totals = self._totals.plus(bill)
+            self._count(bill)
             self._hold(bill)
 
     def charge_answer(self, bill: RoundBill) -> None:
         """Charge what one answer to `bill.round` cost."""
         with self._lock:
-            self._totals = self._totals.plus(bill)
+            self._count(bill)
             request = self._unanswered.pop(bill.round, None)
             part = bill if request is None else request.plus(bill)
             self._parts.setdefault(bill.round, deque()).append(part)
@@ -149,7 +141,7 @@ class Ledger:
     def totals(self) -> RoundBill:
         """Return the sum of everything charged, popped or not (its round is 0)."""
         with self._lock:
-            return self._totals
+            return RoundBill(0, *self._totals)
 
     def note_late(self, seconds: float) -> None:
         """Note by how much an answer really came after the time that the modelled link says, seconds; no part of any bill."""
@@ -163,6 +155,10 @@ class Ledger:
             late_s = list(self._late_s)
             self._late_s.clear()
             return late_s
+
+    def _count(self, bill: RoundBill) -> None:
+        # Numbers alone: a bill is made where somebody asks for one, not twice a round on a device's way to its verdict.
+        self._totals = tuple(map(operator.add, self._totals, _COSTS(bill)))
 
     def _hold(self, bill: RoundBill) -> None:
         before = self._unanswered.get(bill.round)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+
 from uihlm_proto.errors import InvalidRequestError
 
 
+@functools.cache
 def id_bit(vocabulary_size: int) -> int:
     """Return ⌈log2 V⌉, the bits of one token id."""
     return max(1, (vocabulary_size - 1).bit_length())
 
 
+@functools.cache
 def id_bytes(vocabulary_size: int) -> int:
     """Return the whole bytes that hold one token id."""
     return (id_bit(vocabulary_size) + 7) // 8
