@@ -53,7 +53,7 @@ SMALL = {
     "fuzz": Small(("--messages", "300")),
     "links": Small(()),
     "peers": Small(
-        ("--prompts", "1", "--tokens", "4", "--slow-prompts", "1", "--slow-tokens", "4", "--turns", "2", *ONE),
+        ("--prompts", "1", "--tokens", "10", "--slow-prompts", "1", "--slow-tokens", "4", "--turns", "2", *ONE),
         real=True,
     ),
     "plan": Small(("--prompts", "1", "--tokens", "6")),

@@ -26,8 +26,8 @@ import numpy as np
 
 from benchmarks import findings as report
 from benchmarks.findings import Finding, ratios
-from benchmarks.peers.bound import bound, speed_up
-from benchmarks.peers.measuring import BLOCKS, LENGTHS, Blocks, Measured, block_name, measure
+from benchmarks.peers.blocks import found_of_blocks
+from benchmarks.peers.measuring import LENGTHS, measure
 from uihlm_evaluation.prompts.datasets import SHIPPED
 
 
@@ -51,62 +51,6 @@ def found(rates: Mapping[str, Sequence[float]]) -> list[Finding]:
     return findings
 
 
-def _once(what: str, value: float) -> Finding:
-    return Finding(what, value, value, value)
-
-
-def found_of_blocks(measured: Measured, blocks: Blocks, clock: str) -> tuple[list[Finding], dict[str, Any]]:
-    """Return the findings on blocks, and what their bound is made of."""
-    rates, times_s = measured.rates, measured.times_s
-    one_s = times_s["alone", 1]
-    costs = {length: times_s["draft", length] / one_s for length in LENGTHS}
-    e = (times_s["first", 2] - times_s["first", 1]) / one_s
-    gains = {length: (length + 1) * one_s / times_s["verify", length] for length in LENGTHS}
-    findings: list[Finding] = []
-    rows: list[dict[str, Any]] = []
-    for codec, lengths in BLOCKS.items():
-        judged = {length: blocks[codec, length].judged for length in lengths}
-        # Of the very rounds that are timed: another sample's acceptance would add its noise to the ratio.
-        alphas = {length: own.acceptance for length, own in judged.items()}
-        reached = {length: one_s * own.tokens / own.seconds[clock] for length, own in judged.items()}
-        own_gains = {length: gains[length] for length in lengths}
-        best, most = bound(alphas, costs, own_gains)
-        exact_best, exact = bound(alphas, costs, own_gains, e)
-        quickest = max(reached, key=lambda length: reached[length])
-        against_loop = reached[quickest] * measured.alone_s / one_s
-        findings += [
-            _once(f"blocks, {codec}: bound at α = {alphas[best]:.3f}, c = {costs[best]:.3f}, L = {best}", most),
-            _once(f"blocks, {codec}: bound with the last draft run, e = {e:.3f}, L = {exact_best}", exact),
-            _once(f"blocks, {codec}: L = {quickest} ÷ LLM alone in llama.cpp, without prefill", against_loop),
-            replace(
-                _once(f"blocks, {codec}: that ÷ the bound with the last draft run", against_loop / exact), goal=0.95
-            ),
-            _once(f"blocks, {codec}: L = {quickest} ÷ LLM forwards without a sampler", reached[quickest]),
-            _once(f"blocks, {codec}: that ÷ the bound without the last draft", reached[quickest] / most),
-            ratios(
-                f"blocks, {codec}: L = {quickest} ÷ LLM alone in llama.cpp, whole answers",
-                rates[block_name(codec, quickest)],
-                rates["llama.cpp"],
-            ),
-        ]
-        rows += [
-            {
-                "codec": codec,
-                "length": length,
-                "acceptance": judged[length].acceptance,
-                "gain": gains[length],
-                "bound": speed_up(alphas[length], length, costs[length], gains[length]),
-                "reached": reached[length],
-                "tokens_a_round": judged[length].tokens / judged[length].rounds,
-                "draft_ms_a_round": 1e3 * judged[length].draft_s / judged[length].rounds,
-                "forward_ms_a_round": 1e3 * judged[length].forward_s / judged[length].rounds,
-            }
-            for length in lengths
-        ]
-    bare_ms = {f"{name} {count}": 1e3 * seconds for (name, count), seconds in times_s.items()}
-    return findings, {"drafter_cost": costs, "last_draft_cost": e, "blocks": rows, "bare_forward_ms": bare_ms}
-
-
 def main() -> None:
     """Measure and print; --json writes the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -122,6 +66,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.quick:
         options.prompts, options.slow_prompts, options.turns = 4, min(2, options.slow_prompts), 5
+    least = 2 * (max(LENGTHS) + 1)
+    if options.tokens < least:
+        parser.error(f"--tokens {options.tokens}: a whole round after the first of the longest blocks takes {least}")
     measured, blocks = measure(options)
     findings: list[Finding] = []
     more: dict[str, Any] = {}

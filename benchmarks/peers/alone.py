@@ -18,13 +18,11 @@ class Alone:
     """A bare loop over a GGUF (`Peer`).
 
     Attributes:
-        later_tokens: tokens written after the first one of their answer, so without the prefill.
-        later_s: seconds of them, by clock.
+        token_s: of each answer written, seconds of a token after the first one, so without the prefill, by clock.
     """
 
     def __init__(self, path: Path, threads: int) -> None:
-        self.later_tokens = 0
-        self.later_s = dict.fromkeys(CLOCKS, 0.0)
+        self.token_s: list[dict[str, float]] = []
         lib = self._lib = library()
         self.runtime = LlamaRuntime(path, RuntimeSettings(n_ctx=2048, n_threads=threads))
         self._sampler = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
@@ -44,9 +42,8 @@ class Alone:
         for position in range(len(prompt), len(prompt) + tokens - 1):
             self.runtime.decode_one(token, position)
             token = self._lib.llama_sampler_sample(self._sampler, self.runtime._context, -1)
-        for clock, now in CLOCKS.items():
-            self.later_s[clock] += now() - began_s[clock]
-        self.later_tokens += tokens - 1
+        if tokens > 1:
+            self.token_s.append({clock: (now() - began_s[clock]) / (tokens - 1) for clock, now in CLOCKS.items()})
         return tokens
 
     def write_one(self, token: int, position: int) -> int:

@@ -13,8 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from benchmarks.clocks import clocks
 from benchmarks.peers.alone import Alone, forward_times
 from benchmarks.peers.assisted import Assisted, loaded
@@ -55,13 +53,13 @@ class Measured:
 
     Attributes:
         rates: tokens a second of every peer, by prompt.
-        times_s: seconds of a bare forward (`forward_times`).
-        alone_s: seconds of a token of the LLM's own loop, without prefill.
+        forwards_s: seconds of bare forwards (`forward_times`), turn by turn.
+        alone_s: seconds of a token of the LLM's own loop, without prefill, turn by turn.
     """
 
     rates: dict[str, list[float]]
-    times_s: Mapping[tuple[str, int], float]
-    alone_s: float
+    forwards_s: Sequence[Mapping[tuple[str, int], float]]
+    alone_s: Sequence[float]
 
 
 class Stopwatch:
@@ -71,7 +69,7 @@ class Stopwatch:
         self._read = read
         # By clock, peer and prompt: tokens and seconds.
         self._answers: dict[str, dict[str, dict[int, tuple[int, float]]]] = {clock: {} for clock in read}
-        self._forwards: dict[str, dict[tuple[str, int], list[float]]] = {clock: {} for clock in read}
+        self._forwards: dict[str, list[Mapping[tuple[str, int], float]]] = {clock: [] for clock in read}
 
     def write(self, name: str, peer: Peer, prompt: Sequence[int], tokens: int, number: int) -> None:
         """Let a peer write an answer to prompt `number`."""
@@ -88,16 +86,14 @@ class Stopwatch:
     def forwards(self, llm: Alone, slm: Alone, prefix: Sequence[int], turns: int) -> None:
         """Time the bare forwards behind the bound of blocks, after some ids."""
         for clock, now in self._read.items():
-            for key, value in forward_times(llm, slm, prefix, LENGTHS, turns, now).items():
-                self._forwards[clock].setdefault(key, []).append(value)
+            self._forwards[clock].append(forward_times(llm, slm, prefix, LENGTHS, turns, now))
 
     def measured(self, clock: str, alone: Alone) -> Measured:
         """Return what one clock says; `alone` has told it about itself."""
         rates = {
             name: [tokens / seconds for tokens, seconds in own.values()] for name, own in self._answers[clock].items()
         }
-        times_s = {key: float(np.median(values)) for key, values in self._forwards[clock].items()}
-        return Measured(rates, times_s, alone.later_s[clock] / alone.later_tokens)
+        return Measured(rates, self._forwards[clock], [token_s[clock] for token_s in alone.token_s])
 
 
 def measure(options: argparse.Namespace) -> tuple[dict[str, Measured], Blocks]:
@@ -132,6 +128,9 @@ def measure(options: argparse.Namespace) -> tuple[dict[str, Measured], Blocks]:
         }
         for peer in peers.values():
             peer.write(prompts[0], 8, 0)
+            if isinstance(peer, Ours):
+                peer.answers.clear()
+        alone.token_s.clear()
         if options.slow_prompts:
             peers |= _slow_peers(stack, threads)
         others = [name for name in peers if name not in NEAREST]

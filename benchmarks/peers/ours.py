@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -63,9 +64,9 @@ class Round:
     records: list[TokenRecord] = field(default_factory=list)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Judged:
-    """Whole rounds after the first of each answer: no prefill, and no block that the end of the answer has cut short.
+    """Whole rounds after the first of an answer, or of several: no prefill, and no block that the answer's end has cut short.
 
     Of such rounds the bound on blocks speaks. An answer of 48 tokens in blocks of 2 has about 25, and a last one or two with
     fewer drafts and fewer tokens.
@@ -83,23 +84,37 @@ class Judged:
     tokens: int = 0
     forward_s: float = 0.0
     draft_s: float = 0.0
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(CLOCKS, 0.0))
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
-    def add(self, rounds: Sequence[Round], limit: int, length: int) -> None:
-        """Count an answer of at most `limit` tokens in blocks of `length` drafts."""
+    @classmethod
+    def of(cls, rounds: Sequence[Round], limit: int, length: int) -> Judged:
+        """Return those of an answer of at most `limit` tokens in blocks of `length` drafts."""
         whole = _whole(rounds, limit, length)
         later = whole[1:]
         if not later:
-            return
-        for clock, ended_s in whole[-1].ended_s.items():
-            self.seconds[clock] += ended_s - whole[0].ended_s[clock]
+            return cls()
         records = [record for each in later for record in each.records]
-        self.accepted += sum(record.origin is Origin.ACCEPTED for record in records)
-        self.rejected += sum(record.origin is Origin.RESAMPLED for record in records)
-        self.rounds += len(later)
-        self.tokens += len(records)
-        self.forward_s += sum(record.forward_s for record in records)
-        self.draft_s += sum(record.draft_s for record in records)
+        return cls(
+            sum(record.origin is Origin.ACCEPTED for record in records),
+            sum(record.origin is Origin.RESAMPLED for record in records),
+            len(later),
+            len(records),
+            sum(record.forward_s for record in records),
+            sum(record.draft_s for record in records),
+            {clock: ended_s - whole[0].ended_s[clock] for clock, ended_s in whole[-1].ended_s.items()},
+        )
+
+    def plus(self, other: Judged) -> Judged:
+        """Return both together."""
+        return Judged(
+            self.accepted + other.accepted,
+            self.rejected + other.rejected,
+            self.rounds + other.rounds,
+            self.tokens + other.tokens,
+            self.forward_s + other.forward_s,
+            self.draft_s + other.draft_s,
+            {clock: self.seconds.get(clock, 0.0) + other.seconds.get(clock, 0.0) for clock in CLOCKS},
+        )
 
     @property
     def acceptance(self) -> float:
@@ -109,14 +124,23 @@ class Judged:
 
 @dataclass(slots=True)
 class Ours:
-    """One policy through the stream (`Peer`)."""
+    """One policy through the stream (`Peer`).
+
+    Attributes:
+        answers: what each one written had to say of its rounds.
+    """
 
     stream: Stream
     drafter: Drafter
     name: str = "hlm"
     codec: str = "coupled"
     length: int = 1
-    judged: Judged = field(default_factory=Judged)
+    answers: list[Judged] = field(default_factory=list)
+
+    @property
+    def judged(self) -> Judged:
+        """The rounds of every answer."""
+        return functools.reduce(Judged.plus, self.answers, Judged())
 
     def write(self, prompt: Sequence[int], tokens: int, seed: int) -> int:
         """Write an answer; see `Peer`."""
@@ -142,7 +166,7 @@ class Ours:
                 rounds.append(Round({clock: now() for clock, now in CLOCKS.items()}))
             rounds[-1].records.append(record)
         conversation.end_session()
-        self.judged.add(rounds, tokens, self.length)
+        self.answers.append(Judged.of(rounds, tokens, self.length))
         return sum(len(each.records) for each in rounds)
 
 

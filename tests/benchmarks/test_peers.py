@@ -37,7 +37,7 @@ def test_random_weights_have_the_shape_and_finite_logits(pair):
 def test_alone_writes_and_is_timed(pair):
     alone = Alone(pair[1], 1)
     assert alone.write(PROMPT, 5, 0) == 5
-    assert alone.later_tokens == 4
+    assert [set(token_s) for token_s in alone.token_s] == [{"wall", "cpu"}] and alone.token_s[0]["wall"] > 0.0
 
 
 class _Told:
@@ -107,7 +107,7 @@ def test_ours_writes_through_the_stream(pair, name, codec, length):
         assert ours.write(PROMPT, 7, 0) == 7
         # What came with the first round, so with the prefill, is left out; all of `llm` is one round.
         assert ours.judged.tokens == {"llm": 0, "hlm": 6}[name] if length == 1 else 0 <= ours.judged.tokens < 7
-        assert (min(ours.judged.seconds.values()) > 0.0) == (ours.judged.tokens > 0)
+        assert (ours.judged.seconds["wall"] > 0.0) == (ours.judged.tokens > 0) and len(ours.answers) == 1
     engine.close()
 
 
@@ -121,29 +121,27 @@ def _rounds(*texts):
 
 
 def test_acceptance_counts_judged_drafts_alone():
-    judged = Judged(seconds={"wall": 0.0})
-    judged.add(_rounds("r", "aab", "ar"), 99, 2)
+    judged = Judged.of(_rounds("r", "aab", "ar"), 99, 2)
     assert (judged.acceptance, judged.rounds, judged.tokens, judged.draft_s) == (3 / 4, 2, 5, 1.25)
 
 
 def test_rounds_with_a_prefill_or_without_room_for_all_drafts_are_left_out():
-    judged = Judged(seconds={"wall": 0.0})
-    # 3 + 3 are written when the fourth round begins: of 8 there are 2 left, too few for two drafts and their bonus.
+    # 3 + 1 + 2 are written when the fourth round begins: of 8 there are 2 left, too few for two drafts and their bonus.
     answer = _rounds("aab", "r", "ar", "ab", "a")
-    judged.add(answer, 8, 2)
-    assert (judged.rounds, judged.tokens, judged.accepted, judged.seconds) == (2, 3, 1, {"wall": 2.0})
+    cut = Judged.of(answer, 8, 2)
+    assert (cut.rounds, cut.tokens, cut.accepted, cut.seconds) == (2, 3, 1, {"wall": 2.0})
     # With 9 there is room.
-    judged.add(answer, 9, 2)
-    assert (judged.rounds, judged.tokens, judged.seconds) == (5, 8, {"wall": 5.0})
+    whole = Judged.of(answer, 9, 2)
+    assert (whole.rounds, whole.tokens, whole.seconds) == (3, 5, {"wall": 3.0})
     # Nothing is left of an answer that ends in its second round, nor of one too short for any.
-    judged.add(_rounds("aab", "a"), 4, 2)
-    judged.add(_rounds("a"), 1, 2)
-    assert (judged.rounds, judged.tokens) == (5, 8)
+    assert Judged.of(_rounds("aab", "a"), 4, 2) == Judged.of(_rounds("a"), 1, 2) == Judged()
+    both = cut.plus(whole)
+    assert (both.rounds, both.tokens, both.accepted, both.rejected, both.draft_s) == (5, 8, 3, 4, 2.0)
+    assert both.seconds["wall"] == 5.0
 
 
 def test_a_single_draft_needs_no_room_for_a_bonus():
-    judged = Judged(seconds={"wall": 0.0})
-    judged.add(_rounds("a", "r", "a"), 3, 1)
+    judged = Judged.of(_rounds("a", "r", "a"), 3, 1)
     assert (judged.rounds, judged.tokens) == (2, 2)
 
 
@@ -182,10 +180,10 @@ def test_answers_to_one_prompt_are_one_figure_however_often_it_is_written():
     for times, (number, prompt) in zip((3, 1), enumerate(([1, 2], [1, 2, 3, 4])), strict=True):
         for _ in range(times):
             watch.write("steady", peer, prompt, 4, number)
-    alone = type("Told", (), {"later_s": {"wall": 9.0}, "later_tokens": 18})
+    alone = type("Told", (), {"token_s": [{"wall": 0.5}, {"wall": 0.25}]})
     measured = watch.measured("wall", alone)
     assert measured.rates == {"steady": [12 / 21, 4 / 11]}
-    assert measured.alone_s == 0.5 and measured.times_s == {}
+    assert measured.alone_s == [0.5, 0.25] and measured.forwards_s == []
 
 
 def test_a_peer_that_stops_short_is_no_figure():
