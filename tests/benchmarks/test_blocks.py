@@ -11,10 +11,10 @@ from benchmarks.peers.ours import Judged, Ours
 FORTY = {"accepted": 30, "rejected": 30, "rounds": 40, "tokens": 70}
 
 
-def forwards(pace=1.0):
+def forwards(pace=1.0, verify_s=0.02):
     """Bare forwards of a machine at some pace: c = 0.5, e = 0.25, g = 1.5, 2 and 2.5."""
     times_s = {("alone", 1): 0.01, ("first", 1): 0.006, ("first", 2): 0.0085}
-    for length, verify_s in ((2, 0.02), (3, 0.02), (4, 0.02)):
+    for length in (2, 3, 4):
         times_s |= {("draft", length): 0.005, ("verify", length): verify_s}
     return {key: pace * seconds for key, seconds in times_s.items()}
 
@@ -35,17 +35,18 @@ def test_a_lucky_answer_is_no_faster():
 
 
 def test_a_slow_turn_is_held_against_its_own_forwards():
-    """Two turns, the second on a machine twice as slow: both reach what they reach there."""
-    paces, share = (1.0, 2.0), 0.8
-    # A round of 30.625 ms bare, the last draft run where a block stood, takes 1 / share of it.
-    answers = [Judged(**FORTY, seconds={"wall": 40 * 0.030625 * pace / share}) for pace in paces]
+    """Two turns, the second on a machine twice as slow, and slower still at three positions: both reach their share."""
+    turns, share = ((1.0, 0.02), (2.0, 0.03)), 0.8
+    # Bare a round of two drafts and a forward, with the last draft run where a block stood; it takes 1 / share of that.
+    bare_s = [pace * (2 * 0.005 + verify_s + 0.25 * 0.0025) for pace, verify_s in turns]
+    answers = [Judged(**FORTY, seconds={"wall": 40 * own_s / share}) for own_s in bare_s]
     blocks = {(codec, length): Ours(None, None, codec=codec, length=length) for codec in BLOCKS for length in (2, 3, 4)}
     for (_, length), own in blocks.items():
         # Longer blocks are written once.
         own.answers.extend(answers if length == 2 else answers[:1])
     rates = {"llama.cpp": [100.0], **{block_name(codec, 2): [60.0] for codec in BLOCKS}}
     # With its sampler a token of the LLM alone takes a tenth more than its forward.
-    measured = Measured(rates, [forwards(pace) for pace in paces], [0.011 * pace for pace in paces])
+    measured = Measured(rates, [forwards(*turn) for turn in turns], [0.011 * pace for pace, _ in turns])
     findings, more = found_of_blocks(measured, blocks, "wall")
     of = {found.what: found for found in findings}
     for codec in BLOCKS:
@@ -54,7 +55,7 @@ def test_a_slow_turn_is_held_against_its_own_forwards():
         strict = of[f"blocks, {codec}: that ÷ the bound with the last draft run, both without a sampler"]
         assert (strict.low, strict.high) == pytest.approx((share, share)) and strict.goal is None
         plain = of[f"blocks, {codec}: that ÷ the bound without the last draft"]
-        assert plain.median == pytest.approx(1.1 * share * 3.0 / 3.0625)
+        assert plain.median == pytest.approx(1.1 * share * (3.0 / 3.0625 + 4.0 / 4.0625) / 2)
         assert of[f"blocks, {codec}: L = 2 ÷ LLM alone in llama.cpp, whole answers"].median == 0.6
     assert more["last_draft_cost"] == pytest.approx(0.25) and more["bare_forward_ms"]["alone 1"] == pytest.approx(15.0)
     assert {row["length"] for row in more["blocks"]} == {2, 3, 4}
