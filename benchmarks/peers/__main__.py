@@ -10,7 +10,7 @@ as long as the others (stop tokens end none), its prefill counted in:
     unary          a baseline of ours in the manner of a published replication, as described and with caches kept
 
 Ratios of tokens a second, prompt by prompt, medians; the first two and the shortest blocks, of which a few per cent are asked,
-write each prompt three times, in turn. Blocks are held against what they could gain at the most (benchmarks/peers/bound.py),
+write each prompt --times times, in turn. Blocks are held against what they could gain at the most (benchmarks/peers/bound.py),
 with acceptance, drafter cost and batch gain of this very run. With --threads 1 seconds of the processor are told too: other
 work on the machine does not stretch them.
 """
@@ -59,13 +59,16 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=48)
     parser.add_argument("--slow-prompts", type=int, default=3, help="that the slow peers write; 0 leaves them out")
     parser.add_argument("--slow-tokens", type=int, default=16)
-    parser.add_argument("--turns", type=int, default=15, help="forwards of each size behind the bound")
+    parser.add_argument("--times", type=int, default=3, help="turns of a prompt in which the nearest write it")
+    parser.add_argument(
+        "--turns", type=int, default=5, help="forwards of each size behind the bound, beside each of those"
+    )
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="fewer prompts: a look, not a measurement")
     parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()
     if options.quick:
-        options.prompts, options.slow_prompts, options.turns = 4, min(2, options.slow_prompts), 5
+        options.prompts, options.slow_prompts, options.turns = 4, min(2, options.slow_prompts), 2
     least = 2 * (max(LENGTHS) + 1)
     if options.tokens < least:
         parser.error(f"--tokens {options.tokens}: a whole round after the first of the longest blocks takes {least}")

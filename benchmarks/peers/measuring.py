@@ -1,7 +1,7 @@
 """Peers write prompts in turn, and clocks say how long that took them.
 
-Those that are nearest to each other, by what is asked of them, write each prompt three times in turn, and beside each turn the
-bare forwards are timed that the bound of blocks is made of: the machine's own speed moves within a minute.
+Those that are nearest to each other, by what is asked of them, write each prompt several times in turn, and beside each turn
+the bare forwards are timed that the bound of blocks is made of: the machine's own speed moves within a minute.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from uihlm_models.sources import resolve
 # Drafts a block, by codec: both judges, since acceptance differs.
 BLOCKS = {"coupled": (2, 3, 4), "dense32": (2, 3, 4)}
 LENGTHS = sorted({length for those in BLOCKS.values() for length in those})
-TIMES = 3
 # Written in fewer prompts: one answer of theirs takes as long as ten of the others.
 SLOW = ("transformers", "unary, as described")
 
@@ -136,12 +135,12 @@ def measure(options: argparse.Namespace) -> tuple[dict[str, Measured], Blocks]:
         others = [name for name in peers if name not in NEAREST]
         for number, prompt in enumerate(prompts):
             print(f"prompt {number + 1} of {len(prompts)}", end="\r", file=sys.stderr, flush=True)
-            for _ in range(TIMES):
+            for _ in range(options.times):
                 for name in NEAREST:
                     watch.write(name, peers[name], prompt, options.tokens, number)
                 # In the midst of an answer.
                 prefix = [*prompt, *[prompt[-1]] * (options.tokens // 2)]
-                watch.forwards(alone, bare_slm, prefix, max(2, options.turns // len(prompts) // TIMES))
+                watch.forwards(alone, bare_slm, prefix, options.turns)
             for name in others:
                 slow = name.startswith(SLOW)
                 if not slow or number < options.slow_prompts:
