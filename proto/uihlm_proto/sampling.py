@@ -77,10 +77,11 @@ class Sampling:
         """Return the winner of `race(self.distribution(logits), words)`, with exponentials only of tokens that can win."""
         if self.temperature == 0.0 or self.top_k or self.top_p < 1.0 or logits.size <= _SMALL:
             return race(self.distribution(logits), words)
+        temperature = max(self.temperature, 1.0 / _STEEPEST)
         top = np.maximum.reduce(logits)
-        floor = top + np.float32(max(self.temperature * math.log(_UNLIKELY), -_STEEPEST))
-        # What weighs less than the floor, as float32 has rounded it; a float32 exponential may come out a little above.
-        bound = 1.01 * math.exp(float(floor - top) / self.temperature)
+        floor = top + np.float32(max(temperature * math.log(_UNLIKELY), -_STEEPEST))
+        # What lies below the floor weighs less than the floor, as float32 has rounded it; an exponential is rounded too.
+        bound = 1.01 * math.exp(float(floor - top) / temperature)
         return _raced((logits >= floor).nonzero()[0], lambda ids: self._weights(logits[ids], top), bound, words)
 
     def _weights(self, logits: Logits, top: np.float32) -> FloatArray:

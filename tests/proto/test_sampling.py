@@ -284,6 +284,15 @@ def test_logits_too_coarse_for_the_temperature_race_all_the_same(temperature):
         assert Sampling(temperature).race(z, noise) == full_race(p, noise)
 
 
+def test_logits_no_temperature_can_part_race_as_equals():
+    """Below 1e-30 the quotient 1/T is cut: what differs by 1e-39 weighs the same then, and its word may win."""
+    z = np.full(1100, -1e-39, np.float32)
+    z[7] = 0.0
+    for position in range(60):
+        noise = words(KEY, Role.GUMBEL, position, 1100)
+        assert Sampling(1e-40).race(z, noise) == race(Sampling(1e-40).distribution(z), noise) == noise.argmax()
+
+
 def test_tied_logits_fall_to_the_lower_id():
     noise = np.full(5000, np.uint64(2**63 + 12345))
     z = np.full(5000, -20.0, np.float32)
