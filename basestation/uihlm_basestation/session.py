@@ -24,10 +24,10 @@ from uihlm_basestation.fit import check_count, check_drafts, check_ids, check_op
 from uihlm_basestation.open_tree import OpenTree, check_continuation
 from uihlm_basestation.parts import Forwarded
 from uihlm_basestation.prefix import Prefix
-from uihlm_basestation.verification import earns_bonus, verify_chain, verify_tree
+from uihlm_basestation.verification import earns_bonus, verify_chain, verify_tree, write_alone
 from uihlm_proto.codecs import Codec, Judge, codec
 from uihlm_proto.errors import InvalidRequestError, ProtocolError
-from uihlm_proto.randomness import KEY_BYTES, Draws, Role
+from uihlm_proto.randomness import KEY_BYTES, Draws
 from uihlm_proto.sampling import Sampling
 from uihlm_proto.v1 import verification_pb2 as pb
 
@@ -278,8 +278,7 @@ class Session:
                     forwarded = await running
                     prefix.take(forwarded)
                 assert prefix.row is not None, "with nothing to run, the last row is at hand"
-                noise = prefix.draws.words(Role.GUMBEL, len(prefix.ids), prefix.row.size)
-                token = self._sampling.race(prefix.row, noise)
+                token = write_alone(prefix.row, self._sampling, prefix.draws, len(prefix.ids))
                 prefix.ids.append(token)
                 prefix.row = None
                 full = len(prefix.ids) == self._engine.max_context

@@ -26,7 +26,7 @@ import numpy.typing as npt
 from uihlm_basestation.engines.trees import ROOT, children
 from uihlm_proto.codecs import Judge, ReceivedDraft
 from uihlm_proto.randomness import Draws, Role
-from uihlm_proto.sampling import draw, race
+from uihlm_proto.sampling import Logits, Sampling, draw, race
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -196,5 +196,10 @@ def prepare(draws: Draws, judge: Judge, position: int, vocabulary_size: int) -> 
 
 
 def draw_alone(y: FloatArray, draws: Draws, position: int) -> int:
-    """Return the LLM's own token at `position`: the race that judges coupled drafts, and that policy `llm` writes by."""
+    """Return the LLM's own token at `position`: the race that judges coupled drafts."""
     return race(y, draws.words(Role.GUMBEL, position, y.size))
+
+
+def write_alone(logits: Logits, sampling: Sampling, draws: Draws, position: int) -> int:
+    """Return the same token from raw logits `[V]` (policy `llm`), where nobody asks for its probability."""
+    return sampling.race(logits, draws.words(Role.GUMBEL, position, logits.size))

@@ -11,7 +11,6 @@ answer's are chance.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +20,7 @@ import numpy as np
 from benchmarks.findings import Finding, ratios
 from benchmarks.peers.bound import bound, speed_up
 from benchmarks.peers.measuring import BLOCKS, LENGTHS, Blocks, Measured, block_name
-from benchmarks.peers.ours import Judged
+from benchmarks.peers.ours import Ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +55,12 @@ class Costs:
         return speed_up(alpha, length, self.draft[length], self.gain[length], self.last if last else 0.0)
 
 
-def reached(answers: Sequence[Judged], token_s: Sequence[float], clock: str) -> list[float]:
+def reached(blocks: Ours, token_s: Sequence[float], clock: str) -> list[float]:
     """Return answer by answer how many times as fast blocks write as one that takes `token_s` a token."""
-    every = functools.reduce(Judged.plus, answers)
-    tokens = every.tokens / every.rounds
-    return [own_s * tokens * own.rounds / own.seconds[clock] for own, own_s in zip(answers, token_s, strict=True)]
+    tokens = blocks.judged.tokens / blocks.judged.rounds
+    return [
+        own_s * tokens * own.rounds / own.seconds[clock] for own, own_s in zip(blocks.answers, token_s, strict=True)
+    ]
 
 
 def found_of_blocks(measured: Measured, blocks: Blocks, clock: str) -> tuple[list[Finding], dict[str, Any]]:
@@ -73,14 +73,12 @@ def found_of_blocks(measured: Measured, blocks: Blocks, clock: str) -> tuple[lis
         judged = {length: blocks[codec, length].judged for length in lengths}
         # Of the very rounds that are timed: another sample's acceptance would add its noise to the ratio.
         alphas = {length: own.acceptance for length, own in judged.items()}
-        gains = {length: whole.gain[length] for length in lengths}
-        plain, most = bound(alphas, whole.draft, gains)
-        best, exact = bound(alphas, whole.draft, gains, whole.last)
+        plain, most = bound(alphas, whole.draft, whole.gain)
+        best, exact = bound(alphas, whole.draft, whole.gain, whole.last)
         # Those that are written in every turn.
         short = min(lengths)
-        answers = blocks[codec, short].answers
-        loop = reached(answers, measured.alone_s, clock)
-        bare = reached(answers, [turn.one_s for turn in turns], clock)
+        loop = reached(blocks[codec, short], measured.alone_s, clock)
+        bare = reached(blocks[codec, short], [turn.one_s for turn in turns], clock)
         exacts = [turn.speed_up(alphas[best], best, last=True) for turn in turns]
         plains = [turn.speed_up(alphas[plain], plain, last=False) for turn in turns]
         name = f"blocks, {codec}:"

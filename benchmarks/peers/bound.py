@@ -36,5 +36,5 @@ def bound(
     def reached(length: int) -> float:
         return speed_up(alphas[length], length, costs[length], gains[length], e)
 
-    best = max((length for length in gains if length > 1), key=reached)
+    best = max((length for length in alphas if length > 1), key=reached)
     return best, reached(best)

@@ -31,7 +31,7 @@ def test_a_lucky_answer_is_no_faster():
     """Rounds take what they take; how many tokens they leave is that of all answers."""
     lucky = Judged(accepted=20, rounds=10, tokens=30, seconds={"wall": 0.4})
     unlucky = Judged(rejected=10, rounds=10, tokens=10, seconds={"wall": 0.8})
-    assert reached([lucky, unlucky], [0.01, 0.02], "wall") == pytest.approx([0.5, 0.5])
+    assert reached(Ours(None, None, answers=[lucky, unlucky]), [0.01, 0.02], "wall") == pytest.approx([0.5, 0.5])
 
 
 def test_a_slow_turn_is_held_against_its_own_forwards():
