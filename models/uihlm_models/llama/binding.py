@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from uihlm_models.errors import ModelError
+from uihlm_models.openmp import load_openmp
 
 _ERROR_LEVEL = 3
 
@@ -29,6 +30,8 @@ def library() -> Any:
         ModelError: if llama-cpp-python is not installed.
     """
     global _log_callback  # noqa: PLW0603 - llama.cpp has one log sink a process, and it must outlive every model
+    if _log_callback is None:
+        load_openmp()
     try:
         from llama_cpp import llama_cpp as lib
     except ImportError as error:

@@ -1,0 +1,37 @@
+"""How the threads of a forward wait for each other, where the compiler was GCC: libgomp, under llama.cpp and Torch alike.
+
+A forward of one token meets a few hundred barriers, each some microseconds after the one before. libgomp spins there and then
+sleeps, and how long it spins depends on whether the process holds more OpenMP threads than there are cores. With a drafter in
+one thread and an LLM in another it does: a team each, though only one of them ever works. It then spins a hundred times, which
+is nothing, and barriers become system calls: every forward takes half as long again (docs/performance.md).
+
+OMP_WAIT_POLICY=ACTIVE lifts that to a thousand. GOMP_SPINCOUNT bounds what ACTIVE makes endless where there is one team: by
+default a thread that waits holds its core for some 7 ms after every forward, while somebody else could use it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import sys
+
+_WAITING = {"OMP_WAIT_POLICY": "ACTIVE", "GOMP_SPINCOUNT": "20000"}
+
+
+def load_openmp() -> None:
+    """Load libgomp, where it is what this system has, with waits that suit two models in a process.
+
+    It reads its environment once, as it is loaded, so this comes before Torch and llama.cpp. Whoever has set one of the
+    variables means it: then nothing is done. Child processes and other OpenMP libraries never see what is set here.
+    """
+    if sys.platform != "linux" or any(name in os.environ for name in _WAITING):
+        return
+    os.environ.update(_WAITING)
+    try:
+        # Without one, llama.cpp was built with another OpenMP or with none.
+        with contextlib.suppress(OSError):
+            ctypes.CDLL("libgomp.so.1")
+    finally:
+        for name in _WAITING:
+            del os.environ[name]

@@ -1,0 +1,47 @@
+"""How libgomp was loaded, as it says itself in a process of its own."""
+
+import ctypes.util
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.skipif(ctypes.util.find_library("gomp") is None, reason="no libgomp on this system")
+
+CLI = "import os, uihlm_cli; print(dict(os.environ))"
+LIBRARY = "import os; from uihlm_models.llama.binding import library; library(); print(dict(os.environ))"
+
+
+def told(code: str, **set_by_user: str) -> tuple[str, str]:
+    """Return what code printed, and what libgomp said when it was loaded."""
+    ours = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_DISPLAY_ENV")
+    environment = {name: value for name, value in os.environ.items() if name not in ours}
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment | {"OMP_DISPLAY_ENV": "VERBOSE"} | set_by_user,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return run.stdout, run.stderr
+
+
+@pytest.mark.parametrize("code", [CLI, LIBRARY])
+def test_threads_that_wait_spin_for_a_while(code):
+    printed, said = told(code)
+    assert "OMP_WAIT_POLICY = 'ACTIVE'" in said
+    assert "GOMP_SPINCOUNT = '20000'" in said
+    # Neither processes started from here nor other libraries hear of it.
+    assert "OMP_WAIT_POLICY" not in printed
+    assert "GOMP_SPINCOUNT" not in printed
+
+
+def test_what_a_user_has_set_stays():
+    printed, said = told(LIBRARY, OMP_WAIT_POLICY="passive")
+    assert "OMP_WAIT_POLICY = 'PASSIVE'" in said
+    assert "'OMP_WAIT_POLICY': 'passive'" in printed
+    _, said = told(LIBRARY, GOMP_SPINCOUNT="7")
+    assert "GOMP_SPINCOUNT = '7'" in said
+    assert "OMP_WAIT_POLICY = 'ACTIVE'" not in said
