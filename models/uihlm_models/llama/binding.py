@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import logging
+import math
 import os
 from collections import deque
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from uihlm_models.errors import ModelError
+from uihlm_models.llama.turns import available_cores
 from uihlm_models.openmp import load_openmp
 
 _ERROR_LEVEL = 3
@@ -93,6 +98,21 @@ def native_function(name: str, result: Any, arguments: list[Any]) -> Any:
     return function
 
 
+def float_view(address: int | None, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+    """Return native floats as an array of that shape, not copied; ModelError without an address."""
+    if not address:
+        raise ModelError("llama.cpp holds no output for the last batch")
+    memory = _floats(math.prod(shape)).from_address(address)
+    flat: npt.NDArray[np.float32] = np.frombuffer(memory, np.float32)
+    return flat.reshape(shape)
+
+
+@functools.cache
+def _floats(size: int) -> Any:
+    # ctypes makes an array type anew once nobody holds it, which takes as long as the rest of a view does five times over.
+    return ctypes.c_float * size
+
+
 def forget_errors() -> None:
     """Drop the errors seen so far, so that the next failure is not blamed on them."""
     _recent_errors.clear()
@@ -105,9 +125,7 @@ def recent_errors() -> str:
 
 def default_threads() -> int:
     """Return how many threads a model takes by default: the cores this process may use, 16 at most."""
-    affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
-    return min(cores, _MAX_DEFAULT_THREADS)
+    return min(available_cores(), _MAX_DEFAULT_THREADS)
 
 
 def _log(level: int, text: bytes, _user_data: object) -> None:

@@ -7,8 +7,6 @@ Sequences have key-value streams of their own, so that a neighbour's cells never
 from __future__ import annotations
 
 import ctypes
-import functools
-import math
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ import numpy.typing as npt
 from uihlm_models.errors import ModelError
 from uihlm_models.llama.binding import (
     default_threads,
+    float_view,
     forget_errors,
     library,
     load_model,
@@ -30,6 +29,7 @@ from uihlm_models.llama.binding import (
 )
 from uihlm_models.llama.kv_type import KvType
 from uihlm_models.llama.tokenizer import LlamaTokenizer
+from uihlm_models.llama.turns import turn
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -109,6 +109,8 @@ class LlamaRuntime:
         self.d_model = int(lib.llama_model_n_embd(model))
         self.description = _description(lib, model)
         self._embeddings_allowed, self._embeddings_on = settings.embeddings, False
+        on_cpu = settings.gpu_layers == 0 or not lib.llama_supports_gpu_offload()
+        self._turn = turn(settings.n_threads or default_threads(), on_cpu)
         self._outputs = 0
         # The binding's own function makes a pointer object first, which takes longer than all the rest of a view.
         self._logits_address = native_function("llama_get_logits", ctypes.c_void_p, [ctypes.c_void_p])
@@ -170,7 +172,8 @@ class LlamaRuntime:
         self._batch.n_tokens = count
         self._outputs = 0
         forget_errors()
-        status = self._lib.llama_decode(self._context, self._batch)
+        with self._turn:
+            status = self._lib.llama_decode(self._context, self._batch)
         if status != 0:
             reason = "no free cells in the key-value cache" if status == 1 else recent_errors()
             raise ModelError(f"llama.cpp could not run {count} tokens (status {status}: {reason})")
@@ -183,7 +186,7 @@ class LlamaRuntime:
         # llama.cpp writes to the same place again and again, so that the view of the last batch mostly does.
         address = self._logits_address(self._context)
         if (address, self._outputs) != self._seen:
-            self._rows = _view(address, (self._outputs, self.vocabulary_size))
+            self._rows = float_view(address, (self._outputs, self.vocabulary_size))
             self._seen = address, self._outputs
         return self._rows
 
@@ -196,7 +199,7 @@ class LlamaRuntime:
         if not self._embeddings_on:
             raise ModelError("hidden states were not asked for before the batch: call hidden_on(True) first")
         pointer = self._lib.llama_get_embeddings_ith(self._context, -1)
-        return _view(ctypes.addressof(pointer.contents) if pointer else None, (self.d_model,))
+        return float_view(ctypes.addressof(pointer.contents) if pointer else None, (self.d_model,))
 
     def hidden_on(self, on: bool) -> None:
         """Make the next batches output hidden states; every token of such a batch then also outputs logits.
@@ -248,20 +251,6 @@ class LlamaRuntime:
     ) -> None:
         """Free the native memory."""
         self.close()
-
-
-def _view(address: int | None, shape: tuple[int, ...]) -> Float32Array:
-    if not address:
-        raise ModelError("llama.cpp holds no output for the last batch")
-    memory = _floats(math.prod(shape)).from_address(address)
-    flat: Float32Array = np.frombuffer(memory, np.float32)
-    return flat.reshape(shape)
-
-
-@functools.cache
-def _floats(size: int) -> Any:
-    # ctypes makes an array type anew once nobody holds it, which takes as long as the rest of a view does five times over.
-    return ctypes.c_float * size
 
 
 def new_context(lib: Any, model: Any, path: Path, settings: RuntimeSettings) -> Any:
