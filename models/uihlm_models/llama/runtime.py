@@ -171,8 +171,9 @@ class LlamaRuntime:
     def _run(self, count: int, outputs: int) -> None:
         self._batch.n_tokens = count
         self._outputs = 0
-        forget_errors()
         with self._turn:
+            # Another forward's, had while this one waited, are not its own.
+            forget_errors()
             status = self._lib.llama_decode(self._context, self._batch)
         if status != 0:
             reason = "no free cells in the key-value cache" if status == 1 else recent_errors()
