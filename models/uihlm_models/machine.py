@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import platform
+from collections.abc import Callable
 from pathlib import Path
 
 _CPU_INFO = Path("/proc/cpuinfo")
@@ -16,6 +18,12 @@ def cpu_model() -> str:
 def cpu_flags() -> tuple[str, ...]:
     """Return the instruction sets that the processor offers, sorted; empty where the system does not tell."""
     return tuple(sorted((_first("flags") or _first("Features")).split()))
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
 
 
 def available_memory_bytes() -> int | None:

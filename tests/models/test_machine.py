@@ -17,3 +17,11 @@ def test_a_system_that_does_not_tell(tmp_path, monkeypatch):
     monkeypatch.setattr(machine, "_CPU_INFO", tmp_path / "none")
     assert machine.cpu_model() != ""
     assert machine.cpu_flags() == ()
+
+
+def test_cores_are_those_this_process_may_use(monkeypatch):
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _process: {3, 5, 6}, raising=False)
+    assert machine.available_cores() == 3
+    monkeypatch.delattr(machine.os, "sched_getaffinity")
+    monkeypatch.setattr(machine.os, "cpu_count", lambda: None)
+    assert machine.available_cores() == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +33,7 @@ from uihlm_evaluation.prompts.datasets import Dataset
 from uihlm_evaluation.runs.configuration import ClockMode, RunConfig, Selection
 from uihlm_evaluation.runs.meters import MeterKind
 from uihlm_evaluation.sweeps.grid import KNOBS, PAPER_POLICIES, grid
+from uihlm_models.machine import available_cores
 
 if TYPE_CHECKING:
     from uihlm_evaluation.runs.rows import Row
@@ -151,7 +151,7 @@ def _sweep(config: RunConfig, dataset: Dataset, output: Path, values: Values, me
     window = None if meter is None else meter.window
     models = find_models(config)
     check_profile(values, config, models)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     # One meter cannot tell answers apart that are written at once.
     jobs = min(values["jobs"] or (cores if meter is None else 1), len(dataset.examples))
     side_by_side = replace(config, threads=config.threads or max(1, cores // jobs))

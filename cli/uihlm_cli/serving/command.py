@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -28,6 +27,7 @@ from uihlm_device.rules.policies import Mode, names, policy
 from uihlm_evaluation.runs.configuration import ClockMode, RunConfig, Selection
 from uihlm_evaluation.runs.meters import MeterKind
 from uihlm_models.errors import ModelError
+from uihlm_models.machine import available_cores
 
 if TYPE_CHECKING:
     from uihlm_device.endpoint.metering import AnswerMeter
@@ -138,8 +138,7 @@ def _serve(config: RunConfig, values: Values, listening: Any, access: Any, meter
     rule = policy(config.policies[0], config.rules)
     with opened_device(config, values["server"], values["timeout_s"], access=access) as device:
         check_profile(values, config, device.models)
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        threads = config.threads or max(1, cores // values["parallel"])
+        threads = config.threads or max(1, available_cores() // values["parallel"])
         drafters = [device.another_drafter(rule, threads) for _ in range(values["parallel"])]
         # Loads the LLM, or connects, before anybody asks.
         device.assemble(drafters[0], rule, config.decode)

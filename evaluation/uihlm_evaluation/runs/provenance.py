@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+
+from uihlm_models.machine import available_cores
 
 # Packages whose version can move a number.
 PACKAGES = (
@@ -74,12 +75,11 @@ def collect(metric_hash: str | None = None) -> Provenance:
         except importlib.metadata.PackageNotFoundError:
             continue  # an extra that is not installed moved no number
     commit, dirty = _checkout(Path(__file__).resolve())
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     return Provenance(
         python=f"{platform.python_implementation()} {platform.python_version()}",
         platform=f"{platform.system()} {platform.machine()}",
         cpu=_cpu_model(),
-        cpu_count=count,
+        cpu_count=available_cores(),
         packages=tuple(packages),
         git_commit=commit,
         git_dirty=dirty,

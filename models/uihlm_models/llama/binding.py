@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from uihlm_models.errors import ModelError
-from uihlm_models.llama.turns import available_cores
+from uihlm_models.machine import available_cores
 from uihlm_models.openmp import load_openmp
 
 _ERROR_LEVEL = 3

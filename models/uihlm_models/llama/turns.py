@@ -8,19 +8,13 @@ process that has drafter and LLM, whenever one runs ahead of the other's word.
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
-from collections.abc import Callable
 from contextlib import AbstractContextManager
+
+from uihlm_models.machine import available_cores
 
 _TURN = threading.Lock()
 _AT_WILL = contextlib.nullcontext()
-
-
-def available_cores() -> int:
-    """Return how many cores this process may use."""
-    affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
 
 
 def turn(threads: int, on_cpu: bool) -> AbstractContextManager[object]:

@@ -34,11 +34,3 @@ def test_a_forward_waits_for_another_one_and_then_runs(cores, waits, monkeypatch
         forward.join()
         assert waited is waits
         assert runtime.logits().shape == (1, runtime.vocabulary_size)
-
-
-def test_cores_are_those_this_process_may_use(monkeypatch):
-    monkeypatch.setattr(turns.os, "sched_getaffinity", lambda _process: {3, 5, 6}, raising=False)
-    assert turns.available_cores() == 3
-    monkeypatch.delattr(turns.os, "sched_getaffinity")
-    monkeypatch.setattr(turns.os, "cpu_count", lambda: None)
-    assert turns.available_cores() == 1
