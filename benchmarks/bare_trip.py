@@ -33,7 +33,7 @@ _KEY = bytes(16)
 _MESSAGE_BYTES = 1 << 24
 
 
-class _Weigher(grpc.aio.StreamStreamClientInterceptor):
+class Weigher(grpc.aio.StreamStreamClientInterceptor):
     """Weighs what passes, and nothing else."""
 
     async def intercept_stream_stream(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
@@ -144,7 +144,7 @@ class BareTrip:
                 yield request
 
         options = [("grpc.enable_http_proxy", 0)]
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options, interceptors=[_Weigher()]) as channel:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options, interceptors=[Weigher()]) as channel:
             go = channel.stream_stream(
                 "/bare.Trip/Go", pb.VerifyRequest.SerializeToString, pb.VerifyResponse.FromString
             )

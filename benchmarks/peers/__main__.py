@@ -5,14 +5,15 @@ as long as the others (stop tokens end none), its prefill counted in:
 
     llama.cpp      the LLM alone, bare loop over the library
     llm            the LLM alone through our stream
+    bare stream    the least that such a stream can be (benchmarks/peers/bare_stream.py): what bounds `llm`
     hlm …          ours: every draft verified; `coupled` (an id a draft), `dense32` (the distribution), blocks of L drafts
     transformers   assisted generation, as documented and with short blocks; and the LLM alone, in Torch
     unary          a baseline of ours in the manner of a published replication, as described and with caches kept
 
-Ratios of tokens a second, prompt by prompt, medians; the first two and the shortest blocks, of which a few per cent are asked,
-write each prompt --times times, in turn. Blocks are held against what they could gain at the most (benchmarks/peers/bound.py),
-with acceptance, drafter cost and batch gain of this very run. With --threads 1 seconds of the processor are told too: other
-work on the machine does not stretch them.
+Ratios of tokens a second, prompt by prompt, medians; the first three and the shortest blocks, of which a few per cent are
+asked, write each prompt --times times, in turn. Blocks are held against what they could gain at the most
+(benchmarks/peers/bound.py), with acceptance, drafter cost and batch gain of this very run. With --threads 1 seconds of the
+processor are told too: other work on the machine does not stretch them.
 """
 
 from __future__ import annotations
@@ -35,6 +36,10 @@ def found(rates: Mapping[str, Sequence[float]]) -> list[Finding]:
     """Return the findings on peers."""
     findings = [Finding.of(f"{name}: tokens/s", own, "tok/s") for name, own in rates.items() if own]
     findings.append(ratios("llm through the stream ÷ LLM alone in llama.cpp", rates["llm"], rates["llama.cpp"], 0.95))
+    findings.append(
+        ratios("its bound: a bare stream ÷ LLM alone in llama.cpp", rates["bare stream"], rates["llama.cpp"])
+    )
+    findings.append(ratios("llm ÷ that bound", rates["llm"], rates["bare stream"], 0.95))
     assisted = [name for name in rates if name.startswith("transformers, assisted") and rates[name]]
     if assisted:
         best = max(assisted, key=lambda name: float(np.median(rates[name])))

@@ -16,6 +16,7 @@ from typing import Any
 from benchmarks.clocks import clocks
 from benchmarks.peers.alone import Alone, forward_times
 from benchmarks.peers.assisted import Assisted, loaded
+from benchmarks.peers.bare_stream import BareStream
 from benchmarks.peers.ours import Ours, opened
 from benchmarks.peers.peer import Peer
 from benchmarks.peers.unary import Unary
@@ -41,7 +42,7 @@ def block_name(codec: str, length: int) -> str:
 
 
 # Held against each other within a few per cent: the LLM alone, and the blocks that the bound is highest for on CPUs.
-NEAREST = ("llama.cpp", "llm", *(block_name(codec, min(lengths)) for codec, lengths in BLOCKS.items()))
+NEAREST = ("llama.cpp", "llm", "bare stream", *(block_name(codec, min(lengths)) for codec, lengths in BLOCKS.items()))
 
 Blocks = Mapping[tuple[str, int], Ours]
 
@@ -120,6 +121,7 @@ def measure(options: argparse.Namespace) -> tuple[dict[str, Measured], Blocks]:
         peers: dict[str, Peer] = {
             "llama.cpp": alone,
             "llm": Ours(stream, drafter, "llm"),
+            "bare stream": stack.enter_context(BareStream(alone)),
             "hlm": Ours(stream, drafter),
             "hlm, dense32": Ours(stream, drafter, codec="dense32"),
             **{block_name(*key): block for key, block in blocks.items()},

@@ -144,6 +144,10 @@ class Ours:
 
     def write(self, prompt: Sequence[int], tokens: int, seed: int) -> int:
         """Write an answer; see `Peer`."""
+        return len(self.tokens(prompt, tokens, seed))
+
+    def tokens(self, prompt: Sequence[int], tokens: int, seed: int) -> list[int]:
+        """Return an answer."""
         sampling = Sampling(TEMPERATURE)
         uplink = codec(self.codec, self.drafter.vocabulary_size)
         contract = Contract(self.drafter.fingerprint, sampling, uplink)
@@ -167,7 +171,7 @@ class Ours:
             rounds[-1].records.append(record)
         conversation.end_session()
         self.answers.append(Judged.of(rounds, tokens, self.length))
-        return sum(len(each.records) for each in rounds)
+        return [record.token for each in rounds for record in each.records]
 
 
 def _whole(rounds: Sequence[Round], limit: int, length: int) -> Sequence[Round]:

@@ -1,10 +1,13 @@
 """Every peer writes what it is asked for, on random weights of a tiny shape."""
 
+import grpc
 import numpy as np
 import pytest
 
+from benchmarks.peers.__main__ import found
 from benchmarks.peers.alone import Alone, forward_times
 from benchmarks.peers.assisted import Assisted
+from benchmarks.peers.bare_stream import BareStream
 from benchmarks.peers.measuring import NEAREST, Stopwatch
 from benchmarks.peers.ours import Judged, Ours, Round, opened
 from benchmarks.peers.unary import ENTRIES, Unary
@@ -111,6 +114,26 @@ def test_ours_writes_through_the_stream(pair, name, codec, length):
     engine.close()
 
 
+def test_the_bare_stream_writes_the_tokens_of_llm(pair):
+    drafter, engine = LlamaDrafter(pair[0], n_threads=1), LlamaEngine(pair[1], n_threads=1)
+    drafter.stop_ids = engine.stop_ids = frozenset()
+    with opened(engine) as stream, BareStream(Alone(pair[1], 1)) as bare:
+        ours = Ours(stream, drafter, "llm")
+        for seed in (0, 3):
+            written = ours.tokens(PROMPT, 7, seed)
+            # Again, and with others between: nothing is left over from an answer.
+            assert bare.tokens(PROMPT, 7, seed) == bare.tokens(PROMPT, 7, seed) == written
+        assert bare.write(PROMPT, 7, 0) == 7
+    engine.close()
+
+
+def test_a_bare_stream_that_fails_says_so(pair):
+    with BareStream(Alone(pair[1], 1)) as bare:
+        with pytest.raises(grpc.aio.AioRpcError, match="a batch holds"):
+            bare.tokens([], 7, 0)
+        assert bare.write(PROMPT, 7, 0) == 7
+
+
 def _rounds(*texts):
     """Rounds of an answer, one a second: a accepted, b bonus, r resampled."""
     letters = {"a": Origin.ACCEPTED, "b": Origin.BONUS, "r": Origin.RESAMPLED}
@@ -193,4 +216,14 @@ def test_a_peer_that_stops_short_is_no_figure():
 
 
 def test_those_of_whom_a_few_per_cent_are_asked_are_written_in_turns():
-    assert NEAREST == ("llama.cpp", "llm", "hlm, coupled, blocks of 2", "hlm, dense32, blocks of 2")
+    assert NEAREST == ("llama.cpp", "llm", "bare stream", "hlm, coupled, blocks of 2", "hlm, dense32, blocks of 2")
+
+
+def test_llm_is_held_against_the_llm_alone_and_against_what_bounds_it():
+    rates = {"llama.cpp": [100.0, 50.0], "llm": [88.0, 44.0], "bare stream": [92.0, 46.0]}
+    told = found({**rates, "hlm": [20.0, 10.0], "unary, caches kept": [20.0, 10.0]})
+    ours, bound, of_it = (one for one in told if "bound" in one.what or one.what.startswith("llm through"))
+    assert (ours.median, ours.goal, ours.met) == (0.88, 0.95, False)
+    # What nobody can reach is no goal.
+    assert (bound.median, bound.goal) == (0.92, None)
+    assert (of_it.median, of_it.goal, of_it.met) == (pytest.approx(88 / 92), 0.95, True)
