@@ -63,6 +63,12 @@ def _of_round(document: Document) -> list[Finding]:
                 Finding(f"{what}: share that is not the LLM", share, share, share, goal=goals[0], at_most=True),
                 Finding(f"{what}: overhead", over_ms, over_ms, over_ms, "ms", goal=goals[1], at_most=True),
             ]
+        bare_ms = own["bare_overhead_ms"] + own["bare_forward_ms"]
+        share, ratio = own["bare_overhead_ms"] / bare_ms, bare_ms / (own["overhead_ms"] + own["forward_ms"])
+        found += [
+            Finding(f"round, {name}: that share of a bare round", share, share, share),
+            Finding(f"round, {name}: a bare round ÷ ours", ratio, ratio, ratio, goal=0.95),
+        ]
         ratio = own["bare_trip_ms"] / own["no_run_on_overhead_ms"]
         found.append(Finding(f"round, {name}, --no-run-on: bare trip ÷ overhead", ratio, ratio, ratio, goal=0.95))
     return found

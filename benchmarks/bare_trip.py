@@ -1,11 +1,12 @@
 """The floor of a verification round: the same trip with nothing in it but what the contract does not let one leave out.
 
     caller's thread → client's event loop → an interceptor that weighs the message → grpc.aio stream over loopback →
-    server's event loop → engine's thread (one forward of the same model) → server's event loop → arithmetic of the
-    verdict → stream → interceptor → loop → caller
+    server's event loop → engine's thread (one forward of the same model, arithmetic of the verdict) → server's event loop →
+    stream → interceptor → loop → caller
 
 The protocol's messages, but no session behind them, no batcher, no link, no ledger, no checks. The arithmetic is the
-verdict's own: y from the logits and, for `coupled`, the race; for `dense32`, the payload's floats and the residual rule.
+verdict's own: for `coupled`, the race and y_d; for `dense32`, the payload's floats, y and the residual rule. Where an upload
+says that the LLM shall run on, the next forward begins in the same thread as soon as the token is known, before the figures.
 """
 
 from __future__ import annotations
@@ -15,21 +16,23 @@ import queue
 import threading
 import time
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import grpc
+import numpy as np
+import numpy.typing as npt
 
 from uihlm_basestation.engines.engine import Engine, Work
-from uihlm_basestation.verification import judge_coupled, judge_residual
+from uihlm_basestation.verification import Judgement, judge_coupled, judge_residual
+from uihlm_device.stream.session import RunOn
 from uihlm_proto.codecs import Codec, Judge
 from uihlm_proto.loops import new_event_loop
 from uihlm_proto.randomness import Role, words
-from uihlm_proto.sampling import Sampling
+from uihlm_proto.sampling import Row, Sampling
 from uihlm_proto.v1 import verification_pb2 as pb
 
 _SESSION = 1_000_000
 _PROMPT = [1, 2, 3, 4, 5]
-_KEY = bytes(16)
 _MESSAGE_BYTES = 1 << 24
 
 
@@ -54,13 +57,13 @@ class Weigher(grpc.aio.StreamStreamClientInterceptor):
 class BareTrip:
     """A stream that asks for one forward and one verdict a message. A context manager."""
 
-    def __init__(self, engine: Engine, codec: Codec, sampling: Sampling) -> None:
+    def __init__(self, engine: Engine, codec: Codec, sampling: Sampling, key: bytes) -> None:
         self._engine = engine
         self._codec = codec
         self._sampling = sampling
         self._jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[pb.VerifyResponse] = queue.SimpleQueue()
-        self._forward_s = 0.0
+        self._noise = words(key, Role.GUMBEL, 0, codec.vocabulary_size)
         self._ran = len(_PROMPT)
         self._loops = [new_event_loop() for _ in range(2)]
         threads = [threading.Thread(target=loop.run_forever, daemon=True) for loop in self._loops]
@@ -86,45 +89,49 @@ class BareTrip:
         self._jobs.put(None)
         self._engine.close_session(_SESSION)
 
-    def round(self, payload: bytes) -> tuple[float, float]:
-        """Send one message and wait for its answer; return (seconds of the trip, seconds of the forward in it)."""
+    def round(self, payload: bytes, run_on: RunOn = RunOn.NO) -> tuple[float, float]:
+        """Send one message and wait for its answer; return (seconds of the trip, seconds of the forward it judged)."""
         started_s = time.perf_counter()
-        upload = pb.Upload(round=1, first_position=1, drafts=[pb.Draft(payload=payload)])
+        upload = pb.Upload(round=1, first_position=1, run_on=cast("pb.RunOn", int(run_on)))
+        upload.drafts.add(payload=payload)
         self._loops[1].call_soon_threadsafe(self._requests.put_nowait, pb.VerifyRequest(upload=upload))
         verdict = self._answers.get().verdict
         assert len(verdict.y_d) == 1
-        return time.perf_counter() - started_s, self._forward_s
+        return time.perf_counter() - started_s, verdict.cost.forward_s
 
     def _run_engine(self) -> None:
+        ahead: tuple[npt.NDArray[np.float32], float] | None = None
         while (job := self._jobs.get()) is not None:
-            loop, done = job
-            started_s = time.perf_counter()
-            rows = self._engine.forward([Work(_SESSION, self._ran, [7], 1)])
-            self._forward_s = time.perf_counter() - started_s
-            self._ran += 1
-            loop.call_soon_threadsafe(done.set_result, rows[0][0])
+            loop, done, upload = job
+            row, forward_s = ahead or self._forward()
+            judgement = self._judge(upload, Row(row, self._sampling))
+            loop.call_soon_threadsafe(done.set_result, (judgement, forward_s))
+            ahead = self._forward() if upload.run_on == pb.RUN_ON_NOW else None
+
+    def _forward(self) -> tuple[npt.NDArray[np.float32], float]:
+        started_s = time.perf_counter()
+        rows = self._engine.forward([Work(_SESSION, self._ran, [7], 1)])
+        self._ran += 1
+        return rows[0][0], time.perf_counter() - started_s
+
+    def _judge(self, upload: pb.Upload, y: Row) -> Judgement:
+        draft = self._codec.decode(upload.drafts[0].payload)
+        if self._codec.judge is Judge.COUPLED:
+            return judge_coupled(draft.token, y, self._noise)
+        assert draft.x_hat is not None
+        return judge_residual(draft.token, draft.x_hat, y.distribution(), 0.5, 0.5)
 
     async def _verify(
         self, requests: AsyncIterator[pb.VerifyRequest], context: object
     ) -> AsyncIterator[pb.VerifyResponse]:
         loop = asyncio.get_running_loop()
-        size = self._codec.vocabulary_size
-        noise = words(_KEY, Role.GUMBEL, 0, size)
         async for request in requests:
-            done: asyncio.Future[Any] = loop.create_future()
-            self._jobs.put((loop, done))
-            logits = await done
-            y = self._sampling.distribution(logits)
-            draft = self._codec.decode(request.upload.drafts[0].payload)
-            if self._codec.judge is Judge.COUPLED:
-                judgement = judge_coupled(draft.token, y, noise)
-            else:
-                assert draft.x_hat is not None
-                judgement = judge_residual(draft.token, draft.x_hat, y, 0.5, 0.5)
+            done: asyncio.Future[tuple[Judgement, float]] = loop.create_future()
+            self._jobs.put((loop, done, request.upload))
+            judgement, forward_s = await done
+            cost = pb.Cost(forwards=1, forward_s=forward_s)
             yield pb.VerifyResponse(
-                verdict=pb.Verdict(
-                    round=1, token_id=judgement.replacement, y_d=[judgement.y_d], cost=pb.Cost(forwards=1)
-                )
+                verdict=pb.Verdict(round=1, token_id=judgement.replacement, y_d=[judgement.figures().y_d], cost=cost)
             )
 
     async def _serve(self) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from known_rows import Known
 from uihlm_basestation import session
 from uihlm_evaluation.referee.sample import Decode
 from uihlm_evaluation.referee.stage import Model
@@ -31,7 +32,7 @@ def ours(name: str = "dense32", draft_length: int = 1) -> Decode:
                 drafts.append(uplink.decode(coded.encode()))
                 line.append(coded.token)
             # Through the session's name, which a mutant may have exchanged.
-            verdict = session.verify_chain(drafts, lambda i: y(line[: start + i]), uplink.judge, draws, start)  # noqa: B023
+            verdict = session.verify_chain(drafts, lambda i: Known(y(line[: start + i])), uplink.judge, draws, start)  # noqa: B023
             ids = line[: start + verdict.accepted]
             if verdict.token is not None:
                 ids.append(verdict.token)

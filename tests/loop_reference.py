@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from fakes import Bench, FakeDrafter, FakeEngine, contextual, mixed, serving
+from known_rows import Known
 from uihlm_basestation import session as basestation_session
 from uihlm_basestation.verification import draw_alone, verify_chain
 from uihlm_device.conversation import Conversation
@@ -77,7 +78,7 @@ def reference(codec: Codec, policy: str, context: Sequence[int], key: bytes) -> 
     position, rule, sampling = len(context), named(policy, KNOBS), Sampling()
     y = sampling.distribution(Y(context))
     if rule.mode is Mode.LLM_ALONE:
-        return draw_alone(y, Draws(key), position), Origin.LLM
+        return draw_alone(Known(y), Draws(key), position), Origin.LLM
     coded = codec.draft(sampling.distribution(X(context)), key, position)
     attention = FakeDrafter(X, V).forward(0, [*context, coded.token], Wants(attention=True)).attention
     evidence = Evidence(
@@ -91,7 +92,7 @@ def reference(codec: Codec, policy: str, context: Sequence[int], key: bytes) -> 
     )
     if not rule.uploads(evidence):
         return coded.token, Origin.LOCAL
-    verdict = verify_chain([codec.decode(coded.encode())], lambda i: y, codec.judge, Draws(key), position)
+    verdict = verify_chain([codec.decode(coded.encode())], lambda i: Known(y), codec.judge, Draws(key), position)
     return (coded.token, Origin.ACCEPTED) if verdict.token is None else (verdict.token, Origin.RESAMPLED)
 
 

@@ -14,12 +14,12 @@ import numpy.typing as npt
 import pytest
 
 from uihlm_basestation import session, verification
-from uihlm_basestation.verification import ChainVerdict, Judgement
+from uihlm_basestation.verification import ChainVerdict, Figures, Judgement
 from uihlm_proto.codecs import CodedDraft, DenseCodec, Judge, LatticeCodec, ReceivedDraft
 from uihlm_proto.codecs.grid import Point
 from uihlm_proto.codecs.quantisation import likeliest, quantise
 from uihlm_proto.randomness import Draws, Role, uniform, words
-from uihlm_proto.sampling import draw, race
+from uihlm_proto.sampling import Row, draw, race
 
 FloatArray = npt.NDArray[np.float64]
 Mutant = Callable[[pytest.MonkeyPatch], None]
@@ -51,10 +51,9 @@ def _judging(accepts: Accepts = _right_accepts, residual: Weights = _right_resid
 
     def judge(d: int, x: FloatArray, y: FloatArray, u_accept: float, u_residual: float) -> Judgement:
         weights = residual(d, x, y)
-        reject = max(0.0, 1.0 - float(y[d] / x[d]))
-        distance = float(np.maximum(y - x, 0.0).sum())
+        figures = Figures(float(y[d]), max(0.0, 1.0 - float(y[d] / x[d])), float(np.maximum(y - x, 0.0).sum()))
         stands = accepts(d, x, y, u_accept) or not weights.any()
-        return Judgement(None if stands else draw(weights, u_residual), float(y[d]), reject, distance)
+        return Judgement(None if stands else draw(weights, u_residual), lambda: figures)
 
     return lambda patch: patch.setattr(verification, "judge_residual", judge)
 
@@ -173,7 +172,7 @@ def _sample_and_match(patch: pytest.MonkeyPatch) -> None:
 
     def judge(d: int, x: FloatArray, y: FloatArray, u_accept: float, u_residual: float) -> Judgement:
         own = draw(y, u_accept)
-        return Judgement(None if own == d else own, float(y[d]), 0.0, 0.0)
+        return Judgement(None if own == d else own, lambda: Figures(float(y[d]), 0.0, 0.0))
 
     patch.setattr(verification, "judge_residual", judge)
 
@@ -191,8 +190,9 @@ def _plausible_drafts_stand(patch: pytest.MonkeyPatch) -> None:
     """Typical acceptance: whatever the LLM finds possible is let through."""
     right = verification.judge_coupled
 
-    def judge(d: int, y: FloatArray, noise: npt.NDArray[np.uint64]) -> Judgement:
-        return Judgement(None, float(y[d]), None, None) if y[d] > 0.02 else right(d, y, noise)
+    def judge(d: int, y: Row, noise: npt.NDArray[np.uint64]) -> Judgement:
+        judged = right(d, y, noise)
+        return Judgement(None, judged.figures) if y.probability(d) > 0.02 else judged
 
     patch.setattr(verification, "judge_coupled", judge)
 
@@ -201,12 +201,13 @@ def _noise_shifted(patch: pytest.MonkeyPatch) -> None:
     """Noise by index in a list of candidates, not by token id: the rejected draft is left out and the rest shifts."""
     right = verification.judge_coupled
 
-    def judge(d: int, y: FloatArray, noise: npt.NDArray[np.uint64]) -> Judgement:
+    def judge(d: int, y: Row, noise: npt.NDArray[np.uint64]) -> Judgement:
         first = right(d, y, noise)
         if first.replacement is None:
             return first
-        others = np.flatnonzero(np.arange(y.size) != d)
-        return Judgement(int(others[race(y[others], noise[: others.size])]), float(y[d]), None, None)
+        p = y.distribution()
+        others = np.flatnonzero(np.arange(p.size) != d)
+        return Judgement(int(others[race(p[others], noise[: others.size])]), first.figures)
 
     patch.setattr(verification, "judge_coupled", judge)
 
@@ -214,11 +215,11 @@ def _noise_shifted(patch: pytest.MonkeyPatch) -> None:
 def stale_row(patch: pytest.MonkeyPatch) -> None:
     """A session that judges with the LLM's distribution of one position before."""
     right = verification.verify_chain
-    last: dict[Draws, FloatArray] = {}
+    last: dict[Draws, Row] = {}
 
     def late(
         drafts: Sequence[ReceivedDraft],
-        y_at: Callable[[int], FloatArray],
+        y_at: Callable[[int], Row],
         judge: Judge,
         draws: Draws,
         first_position: int,

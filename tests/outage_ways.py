@@ -19,7 +19,7 @@ Y = mixed(X, contextual(V, 2), 0.35)
 PROMPT = (5, 6, 7)
 KNOBS = PolicySettings(theta_u=0.6, k=3, theta_c=0.5, rate=0.5)
 WAIT = Outage(OnOutage.WAIT, 60.0)
-LOCAL = Outage(OnOutage.LOCAL, 0.15)
+LOCAL = Outage(OnOutage.LOCAL, 0.5)  # seconds that a busy machine does not stand still
 # Costs apart; and how many uploads it took, which in flight depends on the clock.
 SAID = (
     "position",

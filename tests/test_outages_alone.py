@@ -47,7 +47,7 @@ def test_device_goes_on_alone_and_comes_back(way: Way) -> None:
             if alone == 5:
                 proxy.back()
             if alone >= 5:
-                time.sleep(0.01)  # a model takes its time
+                time.sleep(0.02)  # a model takes its time
         held = engine.sessions[max(engine.sessions)]
         # The two ends agree again: all but what nobody has asked about yet.
         assert held == conversation.ids[: len(held)] and len(held) > 33

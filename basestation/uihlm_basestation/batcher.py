@@ -126,6 +126,11 @@ class Batcher:
         """Start the next forward if the engine is free."""
         if self._running:
             return
+        if not self._waiting and not self._again:
+            # Said without looking further: whoever has just been answered goes on only after this.
+            self._batch = []
+            self._idle.set()
+            return
         # Those whose device left are left out: a forward would bring their session back.
         self._waiting = [waiting for waiting in self._waiting if not waiting.done.done()]
         batch: list[Part] = []
@@ -148,6 +153,11 @@ class Batcher:
     def _compose(self) -> list[Part]:
         """Choose who goes next: every short request, and long ones in turn until the chunk is full."""
         alone = len(self._sessions) == 1
+        if alone and len(self._waiting) == 1:
+            # As below, in a tenth of the time: nobody else is to be thought of.
+            (waiting,), self._owed = self._waiting, False
+            waiting.request.missing = self._engine.missing(waiting.request.last())
+            return [last(waiting)]
         short: list[Waiting] = []
         long: list[Waiting] = []
         for waiting in self._waiting:

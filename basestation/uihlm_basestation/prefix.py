@@ -89,11 +89,7 @@ class Prefix:
 
     def next_row(self, judge: Judge) -> asyncio.Future[Forwarded]:
         """Start the forward of all that has not run, whose one row says what follows; the caller goes on with other things."""
-        forward = self._submit(self.ids[self.ran :], 1, judge, len(self.ids))
-        if not self._batcher.waiting:
-            # The engine's thread needs the interpreter to begin, and would not have it before the verdict is written.
-            time.sleep(0)
-        return forward
+        return self._submit(self.ids[self.ran :], 1, judge, len(self.ids))
 
     def take(self, forwarded: Forwarded) -> None:
         """Take the row that `next_row` asked for."""
@@ -136,6 +132,9 @@ class Prefix:
         # In a crowd the loop has enough to do while the engine runs.
         crowd = self._batcher.waiting >= _CROWD
         forward = self._batcher.submit(Work(self._session, self.ran, run, rows, parents, self.path))
+        if not self._batcher.waiting:
+            # The engine's thread needs the interpreter to begin, and would not have it before this one has nothing to do.
+            time.sleep(0)
         if not crowd:
             ahead = asyncio.get_running_loop().call_later(
                 _HEAD_START_S, prepare, self.draws, judge, position, self._engine.vocabulary_size

@@ -24,11 +24,11 @@ from uihlm_basestation.fit import check_count, check_drafts, check_ids, check_op
 from uihlm_basestation.open_tree import OpenTree, check_continuation
 from uihlm_basestation.parts import Forwarded
 from uihlm_basestation.prefix import Prefix
-from uihlm_basestation.verification import earns_bonus, verify_chain, verify_tree, write_alone
+from uihlm_basestation.verification import draw_alone, earns_bonus, verify_chain, verify_tree
 from uihlm_proto.codecs import Codec, Judge, codec
 from uihlm_proto.errors import InvalidRequestError, ProtocolError
 from uihlm_proto.randomness import KEY_BYTES, Draws
-from uihlm_proto.sampling import Sampling
+from uihlm_proto.sampling import Row, Sampling
 from uihlm_proto.v1 import verification_pb2 as pb
 
 
@@ -147,7 +147,7 @@ class Session:
             )
         verdict = verify_chain(
             drafts,
-            lambda i: self._sampling.distribution(rows[audited + i]),
+            lambda i: Row(rows[audited + i], self._sampling),
             self._codec.judge,
             prefix.draws,
             position,
@@ -162,16 +162,16 @@ class Session:
         self._epoch += verdict.accepted < len(drafts)
         self._bonus = verdict.token if verdict.accepted == len(drafts) else None
         cost = prefix.bill(forwarded)
-        # Before the verdict is written: it travels while the engine runs.
+        # Before the verdict is written, figures and all: it travels while the engine runs.
         prefix.run_on(request.run_on, self._codec.judge)
-        known = [j for j in verdict.judgements if j.reject_probability is not None and j.total_variation is not None]
+        figures = [judgement.figures() for judgement in verdict.judgements]
         return pb.Verdict(
             round=request.round,
             accepted=verdict.accepted,
             token_id=verdict.token,
-            y_d=[j.y_d for j in verdict.judgements],
-            reject_probability=[j.reject_probability for j in known if j.reject_probability is not None],
-            total_variation=[j.total_variation for j in known if j.total_variation is not None],
+            y_d=[told.y_d for told in figures],
+            reject_probability=[p for told in figures if (p := told.reject_probability) is not None],
+            total_variation=[tv for told in figures if (tv := told.total_variation) is not None],
             skipped_reject_probability=risk,
             cost=cost,
         )
@@ -241,8 +241,10 @@ class Session:
         if not trunk:
             assert prefix.row is not None, "with nothing to run, the last row is at hand"
             rows = np.concatenate([prefix.row[np.newaxis], rows])
-        stop_ids, shape = prefix.stop_ids, self._sampling.distribution
-        verdict = verify_tree(tokens, parents, lambda node: shape(rows[node + 1]), prefix.draws, len(ids), stop_ids)
+        stop_ids, sampling = prefix.stop_ids, self._sampling
+        verdict = verify_tree(
+            tokens, parents, lambda node: Row(rows[node + 1], sampling), prefix.draws, len(ids), stop_ids
+        )
         end = verdict.path[-1] if verdict.path else ROOT
         prefix.path = [*range(len(trunk)), *(len(trunk) + node for node in verdict.path)]
         prefix.ids = [*ids, *(tokens[node] for node in verdict.path)]
@@ -278,7 +280,7 @@ class Session:
                     forwarded = await running
                     prefix.take(forwarded)
                 assert prefix.row is not None, "with nothing to run, the last row is at hand"
-                token = write_alone(prefix.row, self._sampling, prefix.draws, len(prefix.ids))
+                token = draw_alone(Row(prefix.row, self._sampling), prefix.draws, len(prefix.ids))
                 prefix.ids.append(token)
                 prefix.row = None
                 full = len(prefix.ids) == self._engine.max_context

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,9 +27,23 @@ import numpy.typing as npt
 from uihlm_basestation.engines.trees import ROOT, children
 from uihlm_proto.codecs import Judge, ReceivedDraft
 from uihlm_proto.randomness import Draws, Role
-from uihlm_proto.sampling import Logits, Sampling, draw, race
+from uihlm_proto.sampling import Row, draw
 
 FloatArray = npt.NDArray[np.float64]
+
+
+class Figures(NamedTuple):
+    """What a verdict tells of one draft besides its fate.
+
+    Attributes:
+        y_d: the LLM's probability of the draft.
+        reject_probability: 1 − min(1, y_d / x_d); None where x is not known.
+        total_variation: ½ Σ|x − y|; None where x is not known.
+    """
+
+    y_d: float
+    reject_probability: float | None = None
+    total_variation: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +52,11 @@ class Judgement:
 
     Attributes:
         replacement: the token emitted in its place; None if the draft stands.
-        y_d: the LLM's probability of the draft.
-        reject_probability: 1 − min(1, y_d / x_d); None where x is not known.
-        total_variation: ½ Σ|x − y|; None where x is not known.
+        figures: makes its figures; no token waits for them, so the engine may go on first.
     """
 
     replacement: int | None
-    y_d: float
-    reject_probability: float | None
-    total_variation: float | None
+    figures: Callable[[], Figures]
 
 
 def judge_residual(d: int, x: FloatArray, y: FloatArray, u_accept: float, u_residual: float) -> Judgement:
@@ -54,20 +65,28 @@ def judge_residual(d: int, x: FloatArray, y: FloatArray, u_accept: float, u_resi
     The two uniforms must be independent of each other and of the noise that drew d: with shared noise the rule is biased.
     """
     x_d, y_d = float(x[d]), float(y[d])
-    residual = np.subtract(y, x)
-    np.maximum(residual, 0.0, out=residual)
-    total_variation = float(residual.sum())
-    reject_probability = max(0.0, 1.0 - y_d / x_d)
-    # u·x_d ≤ y_d is u ≤ y_d/x_d without the division. A residual of zero means x = y up to rounding: nothing to draw from.
-    if u_accept * x_d <= y_d or total_variation == 0.0:
-        return Judgement(None, y_d, reject_probability, total_variation)
-    return Judgement(draw(residual, u_residual), y_d, reject_probability, total_variation)
+
+    def figures(residual: FloatArray) -> Figures:
+        return Figures(y_d, max(0.0, 1.0 - y_d / x_d), float(residual.sum()))
+
+    # u·x_d ≤ y_d is u ≤ y_d/x_d without the division.
+    if u_accept * x_d <= y_d:
+        return Judgement(None, lambda: figures(_residual(x, y)))
+    residual = _residual(x, y)
+    # A residual of zero means x = y up to rounding: nothing to draw from.
+    return Judgement(draw(residual, u_residual) if residual.any() else None, lambda: figures(residual))
 
 
-def judge_coupled(d: int, y: FloatArray, noise: npt.NDArray[np.uint64]) -> Judgement:
-    """Race y `[V]` with the shared words `[V]`; the draft stands iff it won here too."""
-    own = race(y, noise)
-    return Judgement(None if own == d else own, float(y[d]), None, None)
+def _residual(x: FloatArray, y: FloatArray) -> FloatArray:
+    """Return max(y − x, 0), `[V]`; its sum is the total variation."""
+    above = np.subtract(y, x)
+    return np.maximum(above, 0.0, out=above)
+
+
+def judge_coupled(d: int, y: Row, noise: npt.NDArray[np.uint64]) -> Judgement:
+    """Race y with the shared words `[V]`; the draft stands iff it won here too."""
+    own = y.race(noise)
+    return Judgement(None if own == d else own, lambda: Figures(y.probability(d)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +111,7 @@ def earns_bonus(drafts: Sequence[ReceivedDraft], stop_ids: Collection[int]) -> b
 
 def verify_chain(
     drafts: Sequence[ReceivedDraft],
-    y_at: Callable[[int], FloatArray],
+    y_at: Callable[[int], Row],
     judge: Judge,
     draws: Draws,
     first_position: int,
@@ -102,7 +121,7 @@ def verify_chain(
 
     Args:
         drafts: L ≥ 1 drafts, the first at `first_position`.
-        y_at: y_at(i) is the LLM's distribution `[V]` for draft i given the drafts before it; i = L is the bonus row and
+        y_at: y_at(i) is the LLM's row for draft i given the drafts before it; i = L is the bonus row and
             is asked for only where a bonus is earned.
         judge: the rule that fits the codec.
         draws: of the session's key.
@@ -118,12 +137,12 @@ def verify_chain(
             judgement = judge_residual(
                 draft.token,
                 draft.x_hat,
-                y,
+                y.distribution(),
                 draws.uniform(Role.ACCEPT, position),
                 draws.uniform(Role.RESIDUAL, position),
             )
         else:
-            judgement = judge_coupled(draft.token, y, draws.words(Role.GUMBEL, position, y.size))
+            judgement = judge_coupled(draft.token, y, draws.words(Role.GUMBEL, position, y.logits.size))
         judgements.append(judgement)
         if judgement.replacement is not None:
             return ChainVerdict(tuple(judgements), i, judgement.replacement)
@@ -132,7 +151,7 @@ def verify_chain(
         position = first_position + len(drafts)
         y = y_at(len(drafts))
         if judge is Judge.RESIDUAL:
-            bonus = draw(y, draws.uniform(Role.BONUS, position))
+            bonus = draw(y.distribution(), draws.uniform(Role.BONUS, position))
         else:
             bonus = draw_alone(y, draws, position)
     return ChainVerdict(tuple(judgements), len(drafts), bonus)
@@ -156,7 +175,7 @@ class TreeVerdict:
 def verify_tree(
     ids: Sequence[int],
     parents: Sequence[int],
-    y_at: Callable[[int], FloatArray],
+    y_at: Callable[[int], Row],
     draws: Draws,
     first_position: int,
     stop_ids: Collection[int] = (),
@@ -166,7 +185,7 @@ def verify_tree(
     Args:
         ids: the tree's tokens; no two children of a node hold one token.
         parents: index of each node's parent, −1 for a root (uihlm_basestation.engines.trees).
-        y_at: y_at(i) is the LLM's distribution `[V]` after node i, y_at(−1) the one that the roots were drafted for.
+        y_at: y_at(i) is the LLM's row after node i, y_at(−1) the one that the roots were drafted for.
         draws: of the session's key.
         first_position: absolute position of the roots.
         stop_ids: tokens that end an answer, and so the walk.
@@ -182,7 +201,7 @@ def verify_tree(
             return TreeVerdict(tuple(path), tuple(y_d), token)
         node = below[node][token]
         path.append(node)
-        y_d.append(float(y[token]))
+        y_d.append(y.probability(token))
         if token in stop_ids:
             return TreeVerdict(tuple(path), tuple(y_d), None)
 
@@ -195,11 +214,6 @@ def prepare(draws: Draws, judge: Judge, position: int, vocabulary_size: int) -> 
         draws.prepare((Role.GUMBEL,), position, vocabulary_size)
 
 
-def draw_alone(y: FloatArray, draws: Draws, position: int) -> int:
-    """Return the LLM's own token at `position`: the race that judges coupled drafts."""
-    return race(y, draws.words(Role.GUMBEL, position, y.size))
-
-
-def write_alone(logits: Logits, sampling: Sampling, draws: Draws, position: int) -> int:
-    """Return the same token from raw logits `[V]` (policy `llm`), where nobody asks for its probability."""
-    return sampling.race(logits, draws.words(Role.GUMBEL, position, logits.size))
+def draw_alone(y: Row, draws: Draws, position: int) -> int:
+    """Return the LLM's own token at `position`: the race that judges coupled drafts, and all that policy `llm` is."""
+    return y.race(draws.words(Role.GUMBEL, position, y.logits.size))

@@ -23,6 +23,7 @@ Logits = npt.NDArray[np.float32]
 
 # Tokens less likely than this share of the likeliest enter a race only if their word is large enough to win it.
 _UNLIKELY = 1e-3
+_LOG_UNLIKELY = math.log(_UNLIKELY)
 
 # Below this many tokens the full race costs less than choosing who takes part.
 _SMALL = 1024
@@ -65,7 +66,7 @@ class Sampling:
             greedy = np.zeros(logits.shape[-1])
             greedy[int(np.argmax(logits))] = 1.0
             return greedy
-        p = self._weights(logits, np.maximum.reduce(logits))
+        p = self._weights(logits, float(np.maximum.reduce(logits)))
         k = self.top_k if 0 < self.top_k < p.size else None
         if k is not None or self.top_p < 1.0:
             p = _filtered(p, k, self.top_p)
@@ -78,19 +79,46 @@ class Sampling:
         if self.temperature == 0.0 or self.top_k or self.top_p < 1.0 or logits.size <= _SMALL:
             return race(self.distribution(logits), words)
         temperature = max(self.temperature, 1.0 / _STEEPEST)
-        top = np.maximum.reduce(logits)
-        floor = top + np.float32(max(temperature * math.log(_UNLIKELY), -_STEEPEST))
+        top = float(np.maximum.reduce(logits))
+        floor = np.float32(top + max(temperature * _LOG_UNLIKELY, -_STEEPEST))
         # What lies below the floor weighs less than the floor, as float32 has rounded it; an exponential is rounded too.
-        bound = 1.01 * math.exp(float(floor - top) / temperature)
+        bound = 1.01 * math.exp((float(floor) - top) / temperature)
         return _raced((logits >= floor).nonzero()[0], lambda ids: self._weights(logits[ids], top), bound, words)
 
-    def _weights(self, logits: Logits, top: np.float32) -> FloatArray:
+    def probability(self, logits: Logits, token: int) -> float:
+        """Return `distribution(logits)[token]`, to the last bit, without making the quotients of all others."""
+        if self.temperature == 0.0 or self.top_k or self.top_p < 1.0:
+            return float(self.distribution(logits)[token])
+        weights = self._weights(logits, float(np.maximum.reduce(logits)))
+        return float(weights[token] * (1.0 / np.add.reduce(weights)))
+
+    def _weights(self, logits: Logits, top: float) -> FloatArray:
         """Return exp((logits − top) / T): in float32, which takes half the time; sums and ratios of it are float64's."""
         z = logits - top
         if self.temperature != 1.0:
-            z *= np.float32(min(1.0 / self.temperature, _STEEPEST))
+            z *= min(1.0 / self.temperature, _STEEPEST)
         weights: FloatArray = np.exp(z, out=z).astype(np.float64)
         return weights
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What a model says of one position: raw logits `[V]` and a contract, shaped no further than somebody asks."""
+
+    logits: Logits
+    sampling: Sampling
+
+    def distribution(self) -> FloatArray:
+        """Return the distribution sampled from, `[V]`."""
+        return self.sampling.distribution(self.logits)
+
+    def race(self, words: npt.NDArray[np.uint64]) -> int:
+        """Return the winner of `race(self.distribution(), words)`."""
+        return self.sampling.race(self.logits, words)
+
+    def probability(self, token: int) -> float:
+        """Return one token's share of the distribution."""
+        return self.sampling.probability(self.logits, token)
 
 
 def _filtered(p: FloatArray, k: int | None, top_p: float) -> FloatArray:
@@ -152,13 +180,24 @@ def _raced(
     words: npt.NDArray[np.uint64],
 ) -> int:
     """Return the winner among the likely tokens, at least one, and those of at most `bound` whose words can beat them."""
-    best = float(np.maximum.reduce(mass(likely) / _exponentials(words[likely])))
+    best, winner = _best(likely, mass, words)
     # Rounded down by far more than the rounding of U, so that no winner is missed.
     lowest = max(0.0, 1.0 - bound / best - 2.0**-40)
     lucky = (words >= np.uint64(int(lowest * 2.0**64))).nonzero()[0]
-    able = np.concatenate([likely, lucky])
-    ratios = mass(able) / _exponentials(words[able])
-    return int(np.minimum.reduce(able[ratios == np.maximum.reduce(ratios)]))
+    if lucky.size:
+        luckiest, other = _best(lucky, mass, words)
+        if luckiest > best or (luckiest == best and other < winner):
+            return other
+    return winner
+
+
+def _best(
+    ids: npt.NDArray[np.intp], mass: Callable[[npt.NDArray[np.intp]], FloatArray], words: npt.NDArray[np.uint64]
+) -> tuple[float, int]:
+    """Return the largest ratio of mass to exponential among some tokens, and the lowest of the ids that have it."""
+    ratios = mass(ids) / _exponentials(words[ids])
+    place = int(ratios.argmax())
+    return float(ratios[place]), int(ids[place])
 
 
 def _exponentials(words: npt.NDArray[np.uint64]) -> FloatArray:

@@ -12,6 +12,7 @@ import pytest
 from fake_counters import FakeCounters
 from fakes import FakeEngine, contextual
 from sessions import PREFIX, ask, opened
+from uihlm_basestation import session as session_module
 from uihlm_basestation.batcher import Batcher
 from uihlm_basestation.parts import Forwarded
 from uihlm_proto.errors import UihlmError
@@ -104,6 +105,31 @@ def test_the_forward_is_made_before_it_is_asked_for_and_made_once():
         await settled(engine, 8)
 
     scene(played)
+
+
+def test_the_engine_goes_on_before_the_figures_are_made(monkeypatch):
+    """They cost a pass over V, and no token waits for them."""
+    told = []
+    verify, submit = session_module.verify_chain, Batcher.submit
+
+    def noted(*arguments):
+        verdict = verify(*arguments)
+        seen = [
+            replace(judgement, figures=lambda judgement=judgement: told.append("figures") or judgement.figures())
+            for judgement in verdict.judgements
+        ]
+        return replace(verdict, judgements=tuple(seen))
+
+    monkeypatch.setattr(session_module, "verify_chain", noted)
+    monkeypatch.setattr(Batcher, "submit", lambda batcher, work: told.append("forward") or submit(batcher, work))
+
+    async def played(engine, batcher, session):
+        device = Device(session)
+        for _ in range(3):
+            await device.round(NOW)
+
+    scene(played)
+    assert told == ["forward", *["forward", "figures"] * 3], "the first is the prefill"
 
 
 @pytest.mark.parametrize("when", [NO, COUNTED])

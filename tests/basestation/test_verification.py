@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from known_rows import Known
 from uihlm_basestation.verification import draw_alone, judge_coupled, judge_residual, verify_chain
 from uihlm_proto.codecs import Judge, ReceivedDraft, codec
 from uihlm_proto.randomness import Draws, Role, session_key, to_uniform, uniform, words
-from uihlm_proto.sampling import Sampling, draw
+from uihlm_proto.sampling import Row, Sampling, draw
 
 KEY = session_key(6, 1)
 GRID = (np.arange(500) + 0.5) / 500
@@ -76,9 +77,10 @@ def test_the_residual_is_eq_1():
     assert redrawn.count(1) / len(redrawn) == pytest.approx(2 / 3, abs=1 / GRID.size)
     assert redrawn.count(2) / len(redrawn) == pytest.approx(1 / 3, abs=1 / GRID.size)
     judged = judge_residual(0, x, y, 0.99, 0.5)
-    assert judged.reject_probability == pytest.approx(6 / 7)
-    assert judged.total_variation == pytest.approx(0.6)
-    assert judged.y_d == 0.1
+    figures = judged.figures()
+    assert figures.reject_probability == pytest.approx(6 / 7)
+    assert figures.total_variation == pytest.approx(0.6)
+    assert figures.y_d == 0.1
 
 
 @settings(deadline=None)
@@ -87,7 +89,7 @@ def test_the_numbers_told_are_those_of_the_definition(x, y):
     size = min(len(x), len(y))
     x, y = np.array(x[:size], float) + 1e-3, np.array(y[:size], float) + 1e-3
     x, y = x / x.sum(), y / y.sum()
-    judged = [judge_residual(d, x, y, 0.5, 0.5) for d in range(size)]
+    judged = [judge_residual(d, x, y, 0.5, 0.5).figures() for d in range(size)]
     assert [j.total_variation for j in judged] == pytest.approx([0.5 * np.abs(x - y).sum()] * size, abs=1e-12)
     assert [j.y_d for j in judged] == y.tolist()
     assert [j.reject_probability for j in judged] == pytest.approx(list(1 - np.minimum(1, y / x)), abs=1e-12)
@@ -100,7 +102,7 @@ def test_equal_models_accept_everything():
     x = random_distribution(np.random.default_rng(4), 6)
     for d in range(6):
         judged = judge_residual(d, x, x.copy(), 1 - 2.0**-53, 0.5)
-        assert (judged.replacement, judged.reject_probability, judged.total_variation) == (None, 0.0, 0.0)
+        assert (judged.replacement, *judged.figures()[1:]) == (None, 0.0, 0.0)
 
 
 def test_a_zero_residual_accepts_even_where_rounding_left_y_d_below_x_d():
@@ -112,7 +114,7 @@ def test_a_zero_residual_accepts_even_where_rounding_left_y_d_below_x_d():
 def test_a_draft_the_llm_excludes_always_falls():
     x, y = np.array([0.5, 0.5]), np.array([0.0, 1.0])
     judged = judge_residual(0, x, y, 2.0**-54, 0.5)
-    assert (judged.replacement, judged.reject_probability, judged.y_d) == (1, 1.0, 0.0)
+    assert (judged.replacement, *judged.figures()) == (1, 0.0, 1.0, 0.5)
 
 
 def winner(p, position):
@@ -126,10 +128,9 @@ def test_coupled_emits_the_llms_own_draw_whatever_the_draft():
         noise = words(KEY, Role.GUMBEL, position, 7)
         own = winner(y, position)
         for d in range(7):
-            judged = judge_coupled(d, y, noise)
+            judged = judge_coupled(d, Known(y), noise)
             assert (d if judged.replacement is None else judged.replacement) == own
-            assert judged.y_d == y[d]
-            assert (judged.reject_probability, judged.total_variation) == (None, None)
+            assert judged.figures() == (y[d], None, None)
 
 
 def test_coupled_matches_at_least_as_often_as_its_bound():
@@ -139,7 +140,7 @@ def test_coupled_matches_at_least_as_often_as_its_bound():
     coder, n, matched = codec("coupled", 6), 3000, 0
     for position in range(n):
         d = coder.draft(x, KEY, position).token
-        matched += judge_coupled(d, y, words(KEY, Role.GUMBEL, position, 6)).replacement is None
+        matched += judge_coupled(d, Known(y), words(KEY, Role.GUMBEL, position, 6)).replacement is None
     tv = 0.5 * np.abs(x - y).sum()
     assert matched / n >= (1 - tv) / (1 + tv) - 3 * 0.5 / n**0.5
     assert matched / n < 1.0
@@ -158,7 +159,7 @@ class Rows:
 
     def __call__(self, i):
         self.asked.append(i)
-        return self.rows[i]
+        return Known(self.rows[i])
 
 
 STANDS, FALLS = np.eye(4)[2], np.eye(4)[3]
@@ -209,7 +210,7 @@ def test_each_draft_draws_its_own_uniforms_at_its_own_position():
                 uniform(KEY, Role.ACCEPT, first + i),
                 uniform(KEY, Role.RESIDUAL, first + i),
             )
-            assert judged == alone
+            assert (judged.replacement, judged.figures()) == (alone.replacement, alone.figures())
         seen.add(verdict.accepted)
     assert seen == {0, 1, 2, 3, 4}
 
@@ -219,7 +220,7 @@ def test_a_coupled_chain_emits_what_the_llm_alone_would():
     y = [random_distribution(rng, 4) for _ in range(4)]
     lengths = set()
     for first in range(100):
-        alone = [draw_alone(row, Draws(KEY), first + i) for i, row in enumerate(y)]
+        alone = [draw_alone(Known(row), Draws(KEY), first + i) for i, row in enumerate(y)]
         assert alone == [winner(row, first + i) for i, row in enumerate(y)]
         # The first two drafts are the LLM's own tokens, the third is token 0.
         drafts = [ReceivedDraft(token, None) for token in (*alone[:2], 0)]
@@ -238,9 +239,9 @@ def test_equal_models_accept_every_draft_of_every_codec_that_keeps_x(name):
         z = (np.random.default_rng(position).normal(size=50) * 2).astype(np.float32)
         y = Sampling(0.6).distribution(z)
         received = coder.decode(coder.draft(y, KEY, position).encode())
-        verdict = verify_chain([received], lambda i, y=y: y, coder.judge, Draws(KEY), position)
+        verdict = verify_chain([received], lambda i, z=z: Row(z, Sampling(0.6)), coder.judge, Draws(KEY), position)
         accepted += verdict.accepted
-        lost += verdict.judgements[0].total_variation or 0.0
+        lost += verdict.judgements[0].figures().total_variation or 0.0
     assert accepted >= 200 - (0 if name == "coupled" else 1 if name == "dense32" else 3)
     assert lost / 200 < {"dense32": 1e-6, "dense16": 1e-3, "coupled": 1e-12}[name]
 

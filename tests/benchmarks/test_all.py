@@ -76,13 +76,15 @@ def test_the_older_figures_are_read():
     assert found.what == "slm loop ÷ bare llama.cpp loop" and found.goal is not None
     trip = {
         "coupled": {
-            "overhead_ms": 1.0, "forward_ms": 19.0,
+            "overhead_ms": 1.0, "forward_ms": 19.0, "bare_overhead_ms": 0.9, "bare_forward_ms": 17.1,
             "no_run_on_overhead_ms": 2.0, "no_run_on_forward_ms": 18.0, "bare_trip_ms": 1.6,
         }
     }  # fmt: skip
-    share, over, waiting, waited, ratio = benchmarks.FIGURES["round"].findings(trip)
+    share, over, waiting, waited, bare, pace, ratio = benchmarks.FIGURES["round"].findings(trip)
     assert (share.median, share.met, over.median, over.met) == (0.05, True, 1.0, True)
     assert (waiting.median, waiting.goal, waited.median, waited.goal) == (0.1, None, 2.0, None)
+    assert (bare.median, bare.goal) == (pytest.approx(0.05), None)
+    assert (pace.median, pace.met) == (0.9, False)
     assert (ratio.median, ratio.met) == (0.8, False)
 
 

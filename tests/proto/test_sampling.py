@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
+from uihlm_proto import sampling
 from uihlm_proto.errors import InvalidRequestError
 from uihlm_proto.randomness import Role, session_key, to_uniform, uniform, words
-from uihlm_proto.sampling import Sampling, draw, race
+from uihlm_proto.sampling import Row, Sampling, draw, race
 from uihlm_proto.v1 import verification_pb2 as pb
 
 KEY = session_key(11, 0)
@@ -248,6 +249,22 @@ def test_logits_race_as_their_distribution_does(contract, vocabulary_size):
         assert contract.race(z, noise) == race(contract.distribution(z), noise)
 
 
+@pytest.mark.parametrize("vocabulary_size", [12, 5000])
+@pytest.mark.parametrize(
+    "contract", [*map(Sampling, (0.0, 0.01, 0.6, 1.0, 1e38)), Sampling(0.6, 4), Sampling(0.6, 0, 0.9)]
+)
+def test_a_row_tells_what_its_distribution_says(contract, vocabulary_size):
+    rng = np.random.default_rng(vocabulary_size)
+    z = (rng.normal(size=vocabulary_size) * 3).astype(np.float32)
+    z[3] = -np.inf
+    row, p = Row(z, contract), contract.distribution(z)
+    assert (row.distribution() == p).all()
+    assert [row.probability(token) for token in range(12)] == p[:12].tolist()
+    assert row.probability(int(z.argmax())) == p.max()
+    noise = words(KEY, Role.GUMBEL, 0, vocabulary_size)
+    assert row.race(noise) == race(p, noise)
+
+
 def test_an_unlikely_logit_wins_the_race_as_often_as_it_should():
     z = np.zeros(5001, np.float32)
     z[17] = math.log(5000.0)
@@ -301,6 +318,15 @@ def test_tied_logits_fall_to_the_lower_id():
     z[[1234, 2345]] = -10.0
     noise[[1234, 2345]] = np.uint64(2**64 - 1)
     assert Sampling().race(z, noise) == full_race(Sampling().distribution(z), noise) == 1234
+
+
+@pytest.mark.parametrize(("likely", "lucky"), [(4000, 10), (10, 4000)])
+def test_a_likely_token_and_a_lucky_one_that_tie_fall_to_the_lower_id(likely, lucky, monkeypatch):
+    p, noise = np.full(5000, 1e-9), np.zeros(5000, np.uint64)
+    p[likely], p[lucky] = 1.0, 2.0**-10
+    noise[lucky] = np.uint64(2**64 - 1)
+    monkeypatch.setattr(sampling, "_exponentials", lambda words: np.where(words > 0, 2.0**-10, 1.0))
+    assert race(p, noise) == 10
 
 
 @settings(deadline=None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from known_rows import Known
 from uihlm_basestation.engines.engine import Engine, Work
 from uihlm_basestation.verification import draw_alone
 from uihlm_models import bundled
@@ -48,7 +49,7 @@ def test_tokens_in_company_are_those_of_a_session_alone(load):
         alone[session] = []
         for _ in range(TOKENS):
             y = sampling.distribution(rows[0][-1])
-            alone[session].append((y, draw_alone(y, draws, len(own))))
+            alone[session].append((y, draw_alone(Known(y), draws, len(own))))
             own.append(alone[session][-1][1])
             rows = engine.forward([Work(99, len(own) - 1, own[-1:], 1)])
         engine.close_session(99)
@@ -73,7 +74,7 @@ def test_tokens_in_company_are_those_of_a_session_alone(load):
                 y, token = alone[part.session][n]
                 mine = sampling.distribution(rows[-1])
                 worst = max(worst, float(np.abs(mine - y).max()))
-                again = draw_alone(mine, Draws(session_key(0, part.session)), done[part.session])
+                again = draw_alone(Known(mine), Draws(session_key(0, part.session)), done[part.session])
                 differing += again != token
                 drawn += 1
     engine.close()

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from known_rows import Known
 from uihlm_basestation.engines.engine import Work
 from uihlm_basestation.engines.trees import (
     branches,
@@ -108,11 +109,11 @@ def test_the_walk_emits_the_llms_own_draws_and_goes_on_while_a_child_holds_them(
         ids.append(int(rng.choice(sorted(free))))
     rows = rng.dirichlet(np.ones(size), len(ids) + 1)
     draws = Draws(session_key(seed, 0))
-    verdict = verify_tree(ids, parents, lambda node: rows[node + 1], draws, first, stops)
+    verdict = verify_tree(ids, parents, lambda node: Known(rows[node + 1]), draws, first, stops)
     check_path(verdict.path, parents)
     emitted = [*(ids[node] for node in verdict.path), *([] if verdict.token is None else [verdict.token])]
     above = [-1, *verdict.path]
-    own = [draw_alone(rows[node + 1], draws, first + n) for n, node in enumerate(above)]
+    own = [draw_alone(Known(rows[node + 1]), draws, first + n) for n, node in enumerate(above)]
     assert emitted == own[: len(emitted)]
     assert verdict.y_d == tuple(rows[a + 1][ids[b]] for a, b in zip(above, verdict.path, strict=False))
     # It ends where the LLM stops, or where no child holds its draw.
