@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import queue
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -30,6 +28,7 @@ from uihlm_basestation.chunks import Request
 from uihlm_basestation.counters import EnergyCounters
 from uihlm_basestation.engines.engine import Engine, Work
 from uihlm_basestation.parts import Forwarded, Part, Waiting, first, last
+from uihlm_models.forward_thread import ForwardThread
 
 log = logging.getLogger(__name__)
 
@@ -64,10 +63,8 @@ class Batcher:
         self._counters = counters
         self._chunk = chunk
         self._width = min(engine.caches, max_batch or engine.caches)
-        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         # A thread of our own: an executor's futures would cross the loop twice more a round.
-        self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
-        self._thread.start()
+        self._thread = ForwardThread("engine")
         self._sessions: set[int] = set()
         self._waiting: list[Waiting] = []
         self._batch: list[Part] = []  # what runs now
@@ -113,13 +110,13 @@ class Batcher:
         self._sessions.discard(session)
         self._cut.pop(session, None)
         if not self._closed:  # with the batcher the engine goes, and every cache
-            self._jobs.put(lambda: self._engine.close_session(session))
+            self._thread.put(lambda: self._engine.close_session(session))
 
     async def close(self) -> None:
         """Finish what waits and stop the thread."""
         self._closed = True
         await self._idle.wait()
-        self._jobs.put(None)
+        self._thread.end()
         await asyncio.to_thread(self._thread.join)
 
     def _start(self) -> None:
@@ -148,7 +145,7 @@ class Batcher:
         self._running = True
         self._idle.clear()
         loop = asyncio.get_running_loop()
-        self._jobs.put(lambda: self._forward(batch, loop))
+        self._thread.put(lambda: self._forward(batch, loop))
 
     def _compose(self) -> list[Part]:
         """Choose who goes next: every short request, and long ones in turn until the chunk is full."""
@@ -206,14 +203,6 @@ class Batcher:
         others = [part.waiting.session for part in batch if part is not oldest]
         beside = set(self._engine.beside(oldest.waiting.session, others))
         return [part for part in batch if part is oldest or part.waiting.session in beside]
-
-    def _work(self) -> None:
-        """The engine's thread."""
-        while (job := self._jobs.get()) is not None:
-            try:
-                job()
-            except Exception:
-                log.exception("a job of the engine failed")
 
     def _forward(self, batch: Sequence[Part], loop: asyncio.AbstractEventLoop) -> None:
         """Run one forward in the engine's thread and send its outcome to the loop."""

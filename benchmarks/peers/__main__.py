@@ -1,7 +1,8 @@
 """What would one pick instead?   python -m benchmarks.peers
 
-The bundled pair writes the same prompts at the same temperature in every way there is, prompt by prompt in turn, each answer
-as long as the others (stop tokens end none), its prefill counted in:
+The bundled pair writes the same prompts at the same temperature in every way there is, prompt by prompt in turn and in
+processes of their own (benchmarks/peers/group.py), each answer as long as the others (stop tokens end none), its prefill
+counted in:
 
     llama.cpp      the LLM alone, bare loop over the library
     llm            the LLM alone through our stream
@@ -28,7 +29,8 @@ import numpy as np
 from benchmarks import findings as report
 from benchmarks.findings import Finding, ratios
 from benchmarks.peers.blocks import found_of_blocks
-from benchmarks.peers.measuring import LENGTHS, measure
+from benchmarks.peers.measured import LENGTHS
+from benchmarks.peers.measuring import measure
 from uihlm_evaluation.prompts.datasets import SHIPPED
 
 

@@ -19,8 +19,8 @@ import numpy as np
 
 from benchmarks.findings import Finding, ratios
 from benchmarks.peers.bound import bound, speed_up
-from benchmarks.peers.measuring import BLOCKS, LENGTHS, Blocks, Measured, block_name
-from benchmarks.peers.ours import Ours
+from benchmarks.peers.measured import BLOCKS, LENGTHS, BlockAnswers, Blocks, Measured, block_name
+from benchmarks.peers.ours import Judged
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +55,11 @@ class Costs:
         return speed_up(alpha, length, self.draft[length], self.gain[length], self.last if last else 0.0)
 
 
-def reached(blocks: Ours, token_s: Sequence[float], clock: str) -> list[float]:
+def reached(answers: BlockAnswers, token_s: Sequence[float], clock: str) -> list[float]:
     """Return answer by answer how many times as fast blocks write as one that takes `token_s` a token."""
-    tokens = blocks.judged.tokens / blocks.judged.rounds
-    return [
-        own_s * tokens * own.rounds / own.seconds[clock] for own, own_s in zip(blocks.answers, token_s, strict=True)
-    ]
+    together = Judged.all(answers)
+    tokens = together.tokens / together.rounds
+    return [own_s * tokens * own.rounds / own.seconds[clock] for own, own_s in zip(answers, token_s, strict=True)]
 
 
 def found_of_blocks(measured: Measured, blocks: Blocks, clock: str) -> tuple[list[Finding], dict[str, Any]]:
@@ -70,7 +69,7 @@ def found_of_blocks(measured: Measured, blocks: Blocks, clock: str) -> tuple[lis
     findings: list[Finding] = []
     rows: list[dict[str, Any]] = []
     for codec, lengths in BLOCKS.items():
-        judged = {length: blocks[codec, length].judged for length in lengths}
+        judged = {length: Judged.all(blocks[codec, length]) for length in lengths}
         # Of the very rounds that are timed: another sample's acceptance would add its noise to the ratio.
         alphas = {length: own.acceptance for length, own in judged.items()}
         plain, most = bound(alphas, whole.draft, whole.gain)

@@ -116,6 +116,11 @@ class Judged:
             {clock: self.seconds.get(clock, 0.0) + other.seconds.get(clock, 0.0) for clock in CLOCKS},
         )
 
+    @classmethod
+    def all(cls, answers: Sequence[Judged]) -> Judged:
+        """Return those of several answers together."""
+        return functools.reduce(cls.plus, answers, cls())
+
     @property
     def acceptance(self) -> float:
         """α: the share of judged drafts that stood."""
@@ -136,11 +141,6 @@ class Ours:
     codec: str = "coupled"
     length: int = 1
     answers: list[Judged] = field(default_factory=list)
-
-    @property
-    def judged(self) -> Judged:
-        """The rounds of every answer."""
-        return functools.reduce(Judged.plus, self.answers, Judged())
 
     def write(self, prompt: Sequence[int], tokens: int, seed: int) -> int:
         """Write an answer; see `Peer`."""

@@ -16,7 +16,15 @@ import ctypes
 import os
 import sys
 
+_HARD_PAUSE = 2  # of OpenMP's omp_pause_resource_t: threads end, and not only sleep
 _WAITING = {"OMP_WAIT_POLICY": "ACTIVE", "GOMP_SPINCOUNT": "300000"}
+
+
+def release_team() -> None:
+    """End the OpenMP threads that wait for the calling thread's next forward; it makes others if it ever runs one again."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # another OpenMP, or one from before 5.0
+            ctypes.CDLL("libgomp.so.1").omp_pause_resource_all(_HARD_PAUSE)
 
 
 def load_openmp() -> None:

@@ -16,6 +16,7 @@ A word w becomes a number in the open interval (0, 1) by  (w >> 12) · 2⁻⁵²
 from __future__ import annotations
 
 import enum
+import functools
 import hashlib
 import threading
 from collections.abc import Sequence
@@ -25,6 +26,11 @@ import numpy as np
 import numpy.typing as npt
 
 KEY_BYTES = 16
+
+# From so many on, words are remembered: those of a race take as long as the rest of it.
+_MANY = 1024
+# Races of the last few positions, of 400 kB each at V = 49,152.
+_REMEMBERED = 8
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -52,7 +58,11 @@ def session_key(seed: int, prompt_index: int) -> bytes:
 
 
 def words(key: bytes, role: Role, position: int, count: int) -> npt.NDArray[np.uint64]:
-    """Return the words of indices 0 … count-1 at one (key, role, position), `[count]` of uint64."""
+    """Return the words of indices 0 … count-1 at one (key, role, position), `[count]` of uint64; many are read-only."""
+    return _many(key, role, position, count) if count >= _MANY else _made(key, role, position, count)
+
+
+def _made(key: bytes, role: Role, position: int, count: int) -> npt.NDArray[np.uint64]:
     if len(key) != KEY_BYTES:
         raise ValueError(f"a session key has {KEY_BYTES} bytes, got {len(key)}")
     generator, state = _generator()
@@ -60,6 +70,14 @@ def words(key: bytes, role: Role, position: int, count: int) -> npt.NDArray[np.u
     state["state"]["counter"][:] = (0, position, int(role), 0)
     generator.state = state
     raw: npt.NDArray[np.uint64] = generator.random_raw(count)
+    return raw
+
+
+@functools.lru_cache(maxsize=_REMEMBERED)
+def _many(key: bytes, role: Role, position: int, count: int) -> npt.NDArray[np.uint64]:
+    """Return the words of a race, made once for both ends where they share a process, and for a device that drafts anew."""
+    raw = _made(key, role, position, count)
+    raw.flags.writeable = False
     return raw
 
 

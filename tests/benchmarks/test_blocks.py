@@ -4,8 +4,8 @@ import pytest
 
 from benchmarks.peers.blocks import Costs, found_of_blocks, reached
 from benchmarks.peers.bound import speed_up
-from benchmarks.peers.measuring import BLOCKS, Measured, block_name
-from benchmarks.peers.ours import Judged, Ours
+from benchmarks.peers.measured import BLOCKS, Measured, block_name
+from benchmarks.peers.ours import Judged
 
 # 40 rounds of two drafts at α = 0.5, which leave 1.75 tokens each.
 FORTY = {"accepted": 30, "rejected": 30, "rounds": 40, "tokens": 70}
@@ -31,7 +31,7 @@ def test_a_lucky_answer_is_no_faster():
     """Rounds take what they take; how many tokens they leave is that of all answers."""
     lucky = Judged(accepted=20, rounds=10, tokens=30, seconds={"wall": 0.4})
     unlucky = Judged(rejected=10, rounds=10, tokens=10, seconds={"wall": 0.8})
-    assert reached(Ours(None, None, answers=[lucky, unlucky]), [0.01, 0.02], "wall") == pytest.approx([0.5, 0.5])
+    assert reached([lucky, unlucky], [0.01, 0.02], "wall") == pytest.approx([0.5, 0.5])
 
 
 def test_a_slow_turn_is_held_against_its_own_forwards():
@@ -40,10 +40,8 @@ def test_a_slow_turn_is_held_against_its_own_forwards():
     # Bare a round of two drafts and a forward, with the last draft run where a block stood; it takes 1 / share of that.
     bare_s = [pace * (2 * 0.005 + verify_s + 0.25 * 0.0025) for pace, verify_s in turns]
     answers = [Judged(**FORTY, seconds={"wall": 40 * own_s / share}) for own_s in bare_s]
-    blocks = {(codec, length): Ours(None, None, codec=codec, length=length) for codec in BLOCKS for length in (2, 3, 4)}
-    for (_, length), own in blocks.items():
-        # Longer blocks are written once.
-        own.answers.extend(answers if length == 2 else answers[:1])
+    # Longer blocks are written once.
+    blocks = {(codec, n): answers if n == 2 else answers[:1] for codec in BLOCKS for n in (2, 3, 4)}
     rates = {"llama.cpp": [100.0], **{block_name(codec, 2): [60.0] for codec in BLOCKS}}
     # With its sampler a token of the LLM alone takes a tenth more than its forward.
     measured = Measured(rates, [forwards(*turn) for turn in turns], [0.011 * pace for pace, _ in turns])

@@ -8,7 +8,7 @@ from benchmarks.peers.__main__ import found
 from benchmarks.peers.alone import Alone, forward_times
 from benchmarks.peers.assisted import Assisted
 from benchmarks.peers.bare_stream import BareStream
-from benchmarks.peers.measuring import NEAREST, Stopwatch
+from benchmarks.peers.measured import NEAREST, Stopwatch
 from benchmarks.peers.ours import Judged, Ours, Round, opened
 from benchmarks.peers.unary import ENTRIES, Unary
 from benchmarks.random_gguf import Shape, write
@@ -109,8 +109,9 @@ def test_ours_writes_through_the_stream(pair, name, codec, length):
         ours = Ours(stream, drafter, name, codec, length)
         assert ours.write(PROMPT, 7, 0) == 7
         # What came with the first round, so with the prefill, is left out; all of `llm` is one round.
-        assert ours.judged.tokens == {"llm": 0, "hlm": 6}[name] if length == 1 else 0 <= ours.judged.tokens < 7
-        assert (ours.judged.seconds["wall"] > 0.0) == (ours.judged.tokens > 0) and len(ours.answers) == 1
+        judged = Judged.all(ours.answers)
+        assert judged.tokens == {"llm": 0, "hlm": 6}[name] if length == 1 else 0 <= judged.tokens < 7
+        assert (judged.seconds["wall"] > 0.0) == (judged.tokens > 0) and len(ours.answers) == 1
     engine.close()
 
 
@@ -203,8 +204,7 @@ def test_answers_to_one_prompt_are_one_figure_however_often_it_is_written():
     for times, (number, prompt) in zip((3, 1), enumerate(([1, 2], [1, 2, 3, 4])), strict=True):
         for _ in range(times):
             watch.write("steady", peer, prompt, 4, number)
-    alone = type("Told", (), {"token_s": [{"wall": 0.5}, {"wall": 0.25}]})
-    measured = watch.measured("wall", alone)
+    measured = watch.measured([{"wall": 0.5}, {"wall": 0.25}])["wall"]
     assert measured.rates == {"steady": [12 / 21, 4 / 11]}
     assert measured.alone_s == [0.5, 0.25] and measured.forwards_s == []
 

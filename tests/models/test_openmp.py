@@ -45,3 +45,27 @@ def test_what_a_user_has_set_stays():
     _, said = told(LIBRARY, GOMP_SPINCOUNT="7")
     assert "GOMP_SPINCOUNT = '7'" in said
     assert "OMP_WAIT_POLICY = 'ACTIVE'" not in said
+
+
+RELEASE = """
+import os
+from uihlm_models import bundled
+from uihlm_models.llama.runtime import LlamaRuntime, RuntimeSettings
+from uihlm_models.openmp import release_team
+
+def forward():
+    runtime.decode_one(7, 0)
+    runtime.truncate(0, 0)
+    return len(os.listdir("/proc/self/task"))
+
+runtime = LlamaRuntime(bundled.slm_path(), RuntimeSettings(n_ctx=64, n_threads=3, gpu_layers=0))
+working = forward()
+release_team()
+print(working, len(os.listdir("/proc/self/task")), forward())
+"""
+
+
+def test_a_team_that_is_released_ends_and_comes_back_with_the_next_forward():
+    printed, _ = told(RELEASE)
+    working, released, again = map(int, printed.split())
+    assert (released, again) == (working - 2, working)

@@ -174,6 +174,28 @@ def test_a_key_of_the_wrong_length_is_refused(size):
         words(bytes(size), Role.DRAFT, 0, 1)
 
 
+def test_the_words_of_a_race_are_made_once_for_both_ends():
+    """And nobody can change them under the other's eyes."""
+    first = words(KEY, Role.GUMBEL, 5, 2000)
+    assert words(bytes(bytearray(KEY)), Role.GUMBEL, 5, 2000) is first
+    assert first.tolist() == randomness._made(KEY, Role.GUMBEL, 5, 2000).tolist()
+    with pytest.raises(ValueError, match="read-only"):
+        first[0] = 0
+    for other in ((session_key(0, 1), Role.GUMBEL, 5), (KEY, Role.BONUS, 5), (KEY, Role.GUMBEL, 6)):
+        assert words(*other, 2000)[:9].tolist() == words(*other, 9).tolist() != first[:9].tolist()
+    assert words(KEY, Role.GUMBEL, 5, 1999).tolist() == first[:1999].tolist()
+
+
+def test_few_words_are_made_anew_and_of_races_only_the_last_are_kept():
+    assert words(KEY, Role.GUMBEL, 5, 1023) is not words(KEY, Role.GUMBEL, 5, 1023)
+    first = words(KEY, Role.GUMBEL, 5, 2000)
+    for position in range(6, 40):
+        words(KEY, Role.GUMBEL, position, 2000)
+    assert randomness._many.cache_info().currsize <= 8
+    again = words(KEY, Role.GUMBEL, 5, 2000)
+    assert again is not first and (again == first).all()
+
+
 def test_draws_made_ahead_are_the_draws_of_that_place_and_no_other():
     draws = Draws(KEY)
     draws.prepare((Role.GUMBEL, Role.ACCEPT), 7, 9)

@@ -295,7 +295,7 @@ def test_logits_too_coarse_for_the_temperature_race_all_the_same(temperature):
     rng = np.random.default_rng(3)
     z = (1e4 + rng.integers(-80, 1, 5000) * 2.0**-10).astype(np.float32)
     for position in range(40):
-        noise = words(KEY, Role.GUMBEL, position, 5000)
+        noise = words(KEY, Role.GUMBEL, position, 5000).copy()
         noise[rng.integers(5000, size=300)] = np.uint64(2**64 - 2**14)
         p = Sampling(temperature).distribution(z)
         assert Sampling(temperature).race(z, noise) == full_race(p, noise)

@@ -29,7 +29,7 @@ from uihlm_models.llama.binding import (
 )
 from uihlm_models.llama.kv_type import KvType
 from uihlm_models.llama.tokenizer import LlamaTokenizer
-from uihlm_models.llama.turns import turn
+from uihlm_models.llama.turns import Runner, turn
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -110,7 +110,7 @@ class LlamaRuntime:
         self.description = _description(lib, model)
         self._embeddings_allowed, self._embeddings_on = settings.embeddings, False
         on_cpu = settings.gpu_layers == 0 or not lib.llama_supports_gpu_offload()
-        self._turn = turn(settings.n_threads or default_threads(), on_cpu)
+        self._in_turn: Runner[int] = turn(settings.n_threads or default_threads(), on_cpu)
         self._outputs = 0
         # The binding's own function makes a pointer object first, which takes longer than all the rest of a view.
         self._logits_address = native_function("llama_get_logits", ctypes.c_void_p, [ctypes.c_void_p])
@@ -171,14 +171,17 @@ class LlamaRuntime:
     def _run(self, count: int, outputs: int) -> None:
         self._batch.n_tokens = count
         self._outputs = 0
-        with self._turn:
-            # Another forward's, had while this one waited, are not its own.
-            forget_errors()
-            status = self._lib.llama_decode(self._context, self._batch)
+        status = self._in_turn(self._forward)
         if status != 0:
             reason = "no free cells in the key-value cache" if status == 1 else recent_errors()
             raise ModelError(f"llama.cpp could not run {count} tokens (status {status}: {reason})")
         self._outputs = count if self._embeddings_on else outputs
+
+    def _forward(self) -> int:
+        # Another forward's, had while this one waited, are not its own.
+        forget_errors()
+        status: int = self._lib.llama_decode(self._context, self._batch)
+        return status
 
     def logits(self) -> Float32Array:
         """Return the raw logits of the last batch, `[wanted, V]` in batch order: a view, valid until the next batch."""
