@@ -241,3 +241,18 @@ def test_closing_finishes_the_forward_under_way():
         assert (await task).positions == 1
 
     run(scenario())
+
+
+def test_a_session_that_is_alone_is_billed_for_what_runs_again_of_its_cache():
+    class Forgetful(FakeEngine):
+        def missing(self, part):
+            return Work(part.session, 0, [5] * part.keep_len, 0) if part.keep_len else None
+
+    async def played():
+        batcher = Batcher(Forgetful(contextual(12, 1), 12))
+        first = await batcher.forward(Work(1, 0, [5] * 40, 1))
+        second = await batcher.forward(Work(1, 40, [5, 5], 1))
+        await batcher.close()
+        return first.positions, second.positions
+
+    assert run(played()) == (40, 42)
