@@ -53,7 +53,7 @@ def _in_turn(forward: Callable[[], T]) -> T:
     if isinstance(here, ForwardThread):
         if host is None or not host.is_alive():
             _HOST.thread = here
-    elif host is not None:
+    elif host is not None and host.is_alive():  # it is not in a process that was forked
         if _HERE.has_team:
             release_team()
             _HERE.has_team = False

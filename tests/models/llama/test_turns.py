@@ -89,6 +89,12 @@ def test_forwards_stay_where_they_are_once_the_engine_is_gone(crowded, engine):
     third.end()
 
 
+def test_nothing_is_handed_to_a_thread_that_a_fork_has_left_behind(crowded, engine, monkeypatch):
+    engine.call(lambda: crowded(threading.current_thread))
+    monkeypatch.setattr(engine, "is_alive", lambda: False)
+    assert crowded(threading.current_thread) is threading.current_thread()
+
+
 def test_two_engines_keep_their_threads_and_take_turns(crowded, engine):
     other, held, locked = ForwardThread("another engine"), threading.Event(), []
     engine.call(lambda: crowded(threading.current_thread))
