@@ -47,6 +47,15 @@ def test_what_was_given_before_the_end_is_done_and_nothing_after(thread):
     thread.end()
 
 
+@pytest.fixture
+def interruptible():
+    """Processes in the background may begin with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("ended", [False, True])
 def test_who_is_interrupted_leaves_only_when_the_work_is_done(thread, ended):
     """A forward writes to memory that is freed next."""

@@ -49,6 +49,7 @@ def test_what_a_user_has_set_stays():
 
 RELEASE = """
 import os
+import time
 from uihlm_models import bundled
 from uihlm_models.llama.runtime import LlamaRuntime, RuntimeSettings
 from uihlm_models.openmp import release_team
@@ -61,7 +62,10 @@ def forward():
 runtime = LlamaRuntime(bundled.slm_path(), RuntimeSettings(n_ctx=64, n_threads=3, gpu_layers=0))
 working = forward()
 release_team()
-print(working, len(os.listdir("/proc/self/task")), forward())
+ended_s = time.monotonic() + 10.0
+while (released := len(os.listdir("/proc/self/task"))) > working - 2 and time.monotonic() < ended_s:
+    time.sleep(0.01)  # threads end in their own time
+print(working, released, forward())
 """
 
 

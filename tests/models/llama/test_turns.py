@@ -96,10 +96,11 @@ def test_nothing_is_handed_to_a_thread_that_a_fork_has_left_behind(crowded, engi
 
 
 def test_two_engines_keep_their_threads_and_take_turns(crowded, engine):
-    other, held, locked = ForwardThread("another engine"), threading.Event(), []
+    other, entered, held, locked = ForwardThread("another engine"), threading.Event(), threading.Event(), []
     engine.call(lambda: crowded(threading.current_thread))
     assert other.call(lambda: crowded(threading.current_thread)) is other
-    engine.put(lambda: crowded(lambda: held.wait(10.0)))
+    engine.put(lambda: crowded(lambda: (entered.set(), held.wait(10.0))))
+    assert entered.wait(10.0)
     other.put(lambda: crowded(lambda: locked.append("in turn")))
     other.join(0.2)
     assert not locked
