@@ -50,7 +50,7 @@ from uihlm_wireless.settings import profile
 
 GOAL_MS = 1.0
 _PROMPT = [1, 2, 3, 4, 5]
-# Rounds that follow on one another before it is the other trip's turn.
+# Rounds that are timed together.
 _TURN = 10
 
 
