@@ -208,10 +208,11 @@ def verify_tree(
 
 def prepare(draws: Draws, judge: Judge, position: int, vocabulary_size: int) -> None:
     """Make the draws that judging a draft at `position` may take, ahead of the LLM's word on it."""
-    if judge is Judge.RESIDUAL:
-        draws.prepare((Role.ACCEPT, Role.RESIDUAL), position, 1)
+    if judge is Judge.COUPLED:
+        draws.prepare(Role.GUMBEL, position, vocabulary_size)
     else:
-        draws.prepare((Role.GUMBEL,), position, vocabulary_size)
+        for role in (Role.ACCEPT, Role.RESIDUAL):
+            draws.uniform(role, position)
 
 
 def draw_alone(y: Row, draws: Draws, position: int) -> int:

@@ -52,13 +52,17 @@ class Alone:
         self.runtime.decode_one(token, position)
         return int(self._lib.llama_sampler_sample(self._sampler, self.runtime._context, -1))
 
-    def forward_s(self, start: int, positions: int, clock: Callable[[], float] = time.perf_counter) -> float:
-        """Return the seconds of one forward of so many positions after the first `start`, each with its logits."""
+    def forward_s(
+        self, start: int, positions: int, clock: Callable[[], float] = time.perf_counter, rows: int | None = None
+    ) -> float:
+        """Return the seconds of one forward of so many positions after the first `start`.
+
+        The last `rows` of them have logits; None is all. Each takes a product with the whole vocabulary.
+        """
         self.runtime.truncate(0, start)
+        wanted = np.arange(positions) >= (0 if rows is None else positions - rows)
         began_s = clock()
-        self.runtime.decode(
-            [7] * positions, np.arange(start, start + positions, dtype=np.int32), 0, np.ones(positions, np.bool_)
-        )
+        self.runtime.decode([7] * positions, np.arange(start, start + positions, dtype=np.int32), 0, wanted)
         return clock() - began_s
 
 
@@ -74,6 +78,8 @@ def forward_times(
 
     A forward is quicker after one of the same model, some of whose weights the caches still hold: by a twentieth for the
     bundled pair. So the LLM's single positions follow each other, and a block's forwards follow each other as in its round.
+    llama.cpp keeps the graph of the last batch and makes another one where a batch has another shape: so a round is timed after
+    one like it.
 
     Args:
         llm: loop over the large model.
@@ -85,7 +91,8 @@ def forward_times(
 
     Returns:
         ("alone", 1): the LLM's forward of one position; ("verify", L): of L + 1 positions, after L drafts; ("draft", L): one
-        of L drafts in a row, on average; ("first", n): the drafter's first forward of a round, of n = 1 or 2 positions.
+        of L drafts in a row, on average; ("later", L): the same where the first runs two positions, of which the last alone
+        has logits: a draft that nobody has run stands before the token to go on from.
     """
     start = len(prompt)
     times: dict[tuple[str, int], list[float]] = {}
@@ -95,11 +102,11 @@ def forward_times(
         llm.forward_s(start, 1)
         own = {("alone", 1): llm.forward_s(start, 1, clock)}
         for length in lengths:
-            drafts = [slm.forward_s(start, 1, clock) for _ in range(length)]
-            own["draft", length] = sum(drafts) / length
-            own.setdefault(("first", 1), drafts[0])
-            own["verify", length] = llm.forward_s(start, length + 1, clock)
-        own["first", 2] = slm.forward_s(start, 2, clock)
+            for _ in range(2):
+                own["draft", length] = sum(slm.forward_s(start, 1, clock) for _ in range(length)) / length
+                own["verify", length] = llm.forward_s(start, length + 1, clock)
+            later_s = [slm.forward_s(start, 2, clock, 1), *(slm.forward_s(start, 1, clock) for _ in range(length - 1))]
+            own["later", length] = sum(later_s) / length
         if turn:
             for key, value in own.items():
                 times.setdefault(key, []).append(value)

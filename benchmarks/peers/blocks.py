@@ -31,13 +31,13 @@ class Costs:
         one_s: that forward's seconds.
         draft: c, the drafter's, by drafts a block.
         gain: g at L + 1 positions, by drafts a block.
-        last: e, what a second position adds to the drafter's first forward of a round.
+        last: e, what a second position before the first draft adds to the drafter's forwards of a round, by drafts a block.
     """
 
     one_s: float
     draft: Mapping[int, float]
     gain: Mapping[int, float]
-    last: float
+    last: Mapping[int, float]
 
     @classmethod
     def of(cls, times_s: Mapping[tuple[str, int], float]) -> Costs:
@@ -47,12 +47,12 @@ class Costs:
             one_s,
             {length: times_s["draft", length] / one_s for length in LENGTHS},
             {length: (length + 1) * one_s / times_s["verify", length] for length in LENGTHS},
-            (times_s["first", 2] - times_s["first", 1]) / one_s,
+            {length: length * (times_s["later", length] - times_s["draft", length]) / one_s for length in LENGTHS},
         )
 
     def speed_up(self, alpha: float, length: int, last: bool) -> float:
         """Return what blocks of `length` gain at the most; `last` says whether the last draft of one that stood is run."""
-        return speed_up(alpha, length, self.draft[length], self.gain[length], self.last if last else 0.0)
+        return speed_up(alpha, length, self.draft[length], self.gain[length], self.last[length] if last else 0.0)
 
 
 def reached(answers: BlockAnswers, token_s: Sequence[float], clock: str) -> list[float]:
@@ -83,7 +83,7 @@ def found_of_blocks(measured: Measured, blocks: Blocks, clock: str) -> tuple[lis
         name = f"blocks, {codec}:"
         findings += [
             _once(f"{name} bound at α = {alphas[plain]:.3f}, c = {whole.draft[plain]:.3f}, L = {plain}", most),
-            _once(f"{name} bound with the last draft run, e = {whole.last:.3f}, L = {best}", exact),
+            _once(f"{name} bound with the last draft run, e = {whole.last[best]:.3f}, L = {best}", exact),
             Finding.of(f"{name} L = {short} ÷ LLM alone in llama.cpp, without prefill", loop),
             ratios(f"{name} that ÷ the bound with the last draft run", loop, exacts, 0.95),
             ratios(f"{name} that ÷ the bound without the last draft", loop, plains),

@@ -7,8 +7,8 @@ if each draft stands with probability α. Against an LLM that writes one token a
     speed-up(L) = (1 − α^(L+1)) ÷ ((1 − α) · (L·c + (L + 1)/g))
 
 Nothing of it is overhead: no sampling, no message, no arithmetic of a verdict. One thing it leaves out no code can save: where
-all L drafts stand, the drafter must run the last of them beside the bonus, which it has never seen. With e what a second
-position adds to its forward, in the same unit, a round costs α^L·e more.
+all L drafts stand, the drafter must run the last of them, which it has not run, before the bonus. With e what a second position
+adds to its forwards of a round, in the same unit, a round costs α^L·e more. Nobody asks for that position's logits.
 """
 
 from __future__ import annotations
@@ -29,12 +29,15 @@ def speed_up(alpha: float, length: int, c: float, g: float, e: float = 0.0) -> f
 
 
 def bound(
-    alphas: Mapping[int, float], costs: Mapping[int, float], gains: Mapping[int, float], e: float = 0.0
+    alphas: Mapping[int, float],
+    costs: Mapping[int, float],
+    gains: Mapping[int, float],
+    lasts: Mapping[int, float] | None = None,
 ) -> tuple[int, float]:
-    """Return (L, speed-up) of the best L ≥ 2, given for each L acceptance α, drafter cost c, and batch gain g at L + 1."""
+    """Return (L, speed-up) of the best L ≥ 2, given for each L acceptance α, drafter cost c, batch gain g at L + 1, and e."""
 
     def reached(length: int) -> float:
-        return speed_up(alphas[length], length, costs[length], gains[length], e)
+        return speed_up(alphas[length], length, costs[length], gains[length], lasts[length] if lasts else 0.0)
 
     best = max((length for length in alphas if length > 1), key=reached)
     return best, reached(best)

@@ -64,25 +64,24 @@ class Answer:
 
         With more than one a bonus follows, and that too must fit the limit.
         """
-        before = len(self.ids()) - len(self.ahead.block) - (len(self.conversation.ids) - self.written)
+        before = self.written + self.ahead.count() - len(self.ahead.block)
         return min(self.draft_length, max(1, self.most - before - 1))
 
     def is_last(self) -> bool:
         """Return whether the youngest tentative token is the last that this answer may have."""
-        return self.written + len(list(self.ahead.tokens())) >= self.most
+        return self.written + self.ahead.count() >= self.most
 
     def must_land(self, window: int) -> bool:
         """Return whether there is nothing to do but wait for the oldest upload's verdict."""
         if not self.ahead.flights:
             return False
-        tentative = list(self.ahead.tokens())
         youngest = self.ahead.flights[-1]
         # The bonus that a draft would have to follow takes a place too.
         unguessed = youngest.guess is None and youngest.earns_bonus(self.stop_ids)
         return (
             len(self.ahead.flights) >= window
-            or self.written + len(tentative) + unguessed >= self.most
-            or any(token in self.stop_ids for token in tentative)
+            or self.written + self.ahead.count() + unguessed >= self.most
+            or any(token in self.stop_ids for token in self.ahead.tokens())
         )
 
     def ends_with(self, token: int) -> bool:

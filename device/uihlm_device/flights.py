@@ -96,6 +96,11 @@ class Ahead:
             yield from (draft.token for draft in behind)
         yield from (draft.token for draft in self.block)
 
+    def count(self) -> int:
+        """Return how many tentative tokens there are."""
+        guesses = sum(flight.guess is not None for flight in self.flights)
+        return guesses + len(self.block) + sum(map(len, (*self._behind, *(flight.drafts for flight in self.flights))))
+
     def drafts(self) -> Iterator[Draft]:
         """Yield every tentative draft."""
         for group in (*self._behind, *(flight.drafts for flight in self.flights), self.block):

@@ -19,7 +19,6 @@ import enum
 import functools
 import hashlib
 import threading
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +30,9 @@ KEY_BYTES = 16
 _MANY = 1024
 # Races of the last few positions, of 400 kB each at V = 49,152.
 _REMEMBERED = 8
+# Single words are made for so many neighbouring positions at once, and those of so many runs remembered.
+_RUN = 16
+_RUNS = 4096
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -109,8 +111,19 @@ def uniforms(key: bytes, role: Role, position: int, count: int) -> FloatArray:
 
 def uniform(key: bytes, role: Role, position: int) -> float:
     """Return the number uniform in (0, 1) of index 0."""
-    # As `to_uniform` has it, to the last bit: n + ½ is exact for n < 2⁵².
-    return ((int(words(key, role, position, 1)[0]) >> 12) + 0.5) * 2.0**-52
+    return _run(key, role, position // _RUN)[position % _RUN]
+
+
+@functools.lru_cache(maxsize=_RUNS)
+def _run(key: bytes, role: Role, number: int) -> tuple[float, ...]:
+    """Return the uniforms of a run of positions: after a forward, which empties the caches, one takes as long as a dozen."""
+    positions = range(number * _RUN, (number + 1) * _RUN)
+    return tuple(_between(int(_made(key, role, position, 1)[0])) for position in positions)
+
+
+def _between(word: int) -> float:
+    """Return what `to_uniform` has for a word, to the last bit: n + ½ is exact for n < 2⁵²."""
+    return ((word >> 12) + 0.5) * 2.0**-52
 
 
 class Draws:
@@ -118,20 +131,21 @@ class Draws:
 
     def __init__(self, key: bytes) -> None:
         self._key = key
-        self._ahead: dict[tuple[Role, int], npt.NDArray[np.uint64]] = {}
+        self._ahead: tuple[Role, int, npt.NDArray[np.uint64]] | None = None
 
-    def prepare(self, roles: Sequence[Role], position: int, count: int) -> None:
-        """Make `count` words of each role at one position now; what was prepared before and not used is dropped."""
-        self._ahead = {(role, position): words(self._key, role, position, count) for role in roles}
+    def prepare(self, role: Role, position: int, count: int) -> None:
+        """Make `count` words now; what was prepared before and not used is dropped."""
+        self._ahead = role, position, words(self._key, role, position, count)
 
     def words(self, role: Role, position: int, count: int) -> npt.NDArray[np.uint64]:
         """Return the words of indices 0 … count-1, `[count]` of uint64."""
-        made = self._ahead.get((role, position))
-        return words(self._key, role, position, count) if made is None or made.size < count else made[:count]
+        if self._ahead is not None and self._ahead[:2] == (role, position) and self._ahead[2].size >= count:
+            return self._ahead[2][:count]
+        return words(self._key, role, position, count)
 
     def uniform(self, role: Role, position: int) -> float:
         """Return the number uniform in (0, 1) of index 0."""
-        return float(to_uniform(self.words(role, position, 1))[0])
+        return uniform(self._key, role, position)
 
 
 def exponentials(key: bytes, role: Role, position: int, count: int) -> FloatArray:

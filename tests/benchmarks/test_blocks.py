@@ -13,16 +13,19 @@ FORTY = {"accepted": 30, "rejected": 30, "rounds": 40, "tokens": 70}
 
 def forwards(pace=1.0, verify_s=0.02):
     """Bare forwards of a machine at some pace: c = 0.5, e = 0.25, g = 1.5, 2 and 2.5."""
-    times_s = {("alone", 1): 0.01, ("first", 1): 0.006, ("first", 2): 0.0085}
+    times_s = {("alone", 1): 0.01}
     for length in (2, 3, 4):
-        times_s |= {("draft", length): 0.005, ("verify", length): verify_s}
+        later_s = 0.005 + 0.0025 / length
+        times_s |= {("draft", length): 0.005, ("later", length): later_s, ("verify", length): verify_s}
     return {key: pace * seconds for key, seconds in times_s.items()}
 
 
 def test_costs_are_in_forwards_of_the_llm():
     costs = Costs.of(forwards(3.0))
     assert costs.one_s == 0.03 and costs.draft == pytest.approx(dict.fromkeys((2, 3, 4), 0.5))
-    assert costs.gain == pytest.approx({2: 1.5, 3: 2.0, 4: 2.5}) and costs.last == pytest.approx(0.25)
+    assert costs.gain == pytest.approx({2: 1.5, 3: 2.0, 4: 2.5}) and costs.last == pytest.approx(
+        dict.fromkeys((2, 3, 4), 0.25)
+    )
     assert costs.speed_up(0.5, 2, last=False) == pytest.approx(speed_up(0.5, 2, 0.5, 1.5))
     assert costs.speed_up(0.5, 2, last=True) == pytest.approx(1.75 / (3.0 + 0.25 * 0.25))
 
@@ -55,5 +58,7 @@ def test_a_slow_turn_is_held_against_its_own_forwards():
         plain = of[f"blocks, {codec}: that ÷ the bound without the last draft"]
         assert plain.median == pytest.approx(1.1 * share * (3.0 / 3.0625 + 4.0 / 4.0625) / 2)
         assert of[f"blocks, {codec}: L = 2 ÷ LLM alone in llama.cpp, whole answers"].median == 0.6
-    assert more["last_draft_cost"] == pytest.approx(0.25) and more["bare_forward_ms"]["alone 1"] == pytest.approx(15.0)
+    assert more["last_draft_cost"][2] == pytest.approx(0.25) and more["bare_forward_ms"]["alone 1"] == pytest.approx(
+        15.0
+    )
     assert {row["length"] for row in more["blocks"]} == {2, 3, 4}

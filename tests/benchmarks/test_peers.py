@@ -44,37 +44,46 @@ def test_alone_writes_and_is_timed(pair):
 
 
 class _Told:
-    """A loop whose forwards take what a clock, moved by them, says: 1 s a position, and 10 more after another model's."""
+    """A loop whose forwards take what they would: a second a position and a row, 10 after another model, 100 more for another shape."""
 
-    now_s, last = 0.0, None
+    last = None
 
-    def __init__(self, name):
-        self.name, self.ran = name, []
+    def __init__(self):
+        self.shape, self.ran = None, []
 
     def prefill(self, prompt):
         self.ran = [len(prompt)]
 
-    def forward_s(self, start, positions, clock=None):
-        took_s = positions + 10.0 * (_Told.last != self.name)
-        _Told.last = self.name
+    def forward_s(self, start, positions, clock=None, rows=None):
+        shape = positions, positions if rows is None else rows
+        took_s = sum(shape) + 10.0 * (_Told.last is not self) + 100.0 * (shape != self.shape)
+        _Told.last, self.shape = self, shape
         self.ran.append(positions)
         return took_s
 
 
 def test_bare_forwards_are_timed_where_they_stand_in_their_loops():
-    llm, slm = _Told("llm"), _Told("slm")
+    llm, slm = _Told(), _Told()
     times_s = forward_times(llm, slm, PROMPT, [2, 3], 2)
     assert times_s == {
-        ("alone", 1): 1.0,  # after another of its kind
-        ("draft", 2): 6.0,  # the first of a block after the LLM, the second after the first
-        ("verify", 2): 13.0,
-        ("draft", 3): pytest.approx(13.0 / 3.0),
-        ("verify", 3): 14.0,
-        ("first", 1): 11.0,
-        ("first", 2): 12.0,
+        ("alone", 1): 2.0,  # after another of its kind
+        ("draft", 2): 7.0,  # the first of a block after the LLM, the second after the first
+        ("verify", 2): 16.0,  # after one as wide
+        ("later", 2): pytest.approx((113.0 + 102.0) / 2.0),  # of two positions, one row; and back to one
+        ("draft", 3): pytest.approx(16.0 / 3.0),
+        ("verify", 3): 18.0,
+        ("later", 3): pytest.approx((113.0 + 102.0 + 2.0) / 3.0),
     }
     # Once more than is counted: the first turn warms up.
-    assert llm.ran == [4, *[1, 1, 3, 4] * 3] and slm.ran == [4, *[1, 1, 1, 1, 1, 2] * 3]
+    assert llm.ran == [4, *[1, 1, 3, 3, 4, 4] * 3] and slm.ran == [4, *[1, 1, 1, 1, 2, 1, *[1] * 6, 2, 1, 1] * 3]
+
+
+def test_a_bare_forward_has_as_many_rows_as_it_is_asked_for(pair):
+    alone = Alone(pair[1], 1)
+    alone.prefill(PROMPT)
+    for positions, rows in ((1, None), (3, None), (2, 1), (3, 2)):
+        assert alone.forward_s(len(PROMPT), positions, rows=rows) > 0.0
+        assert len(alone.runtime.logits()) == (rows or positions)
 
 
 @pytest.mark.parametrize("keeps_caches", [False, True])

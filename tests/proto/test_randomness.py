@@ -117,21 +117,49 @@ def test_a_uniform_is_its_word_over_two_to_the_64():
     assert uniform(KEY, Role.ACCEPT, 5) == uniforms(KEY, Role.ACCEPT, 5, 1)[0]
 
 
-@pytest.mark.parametrize("extreme", [0, MASK], ids=["smallest word", "largest word"])
-def test_no_word_gives_exactly_0_or_1(monkeypatch, extreme):
-    monkeypatch.setattr(randomness, "words", lambda key, role, position, count: np.full(count, extreme, np.uint64))
+@pytest.fixture
+def extreme_words(request, monkeypatch):
+    """Every word is the smallest or the largest there is; nothing made before or then is remembered."""
+    made = np.full(9, request.param, np.uint64)
+    monkeypatch.setattr(randomness, "_made", lambda key, role, position, count: made[:count])
+    randomness._run.cache_clear()
+    yield
+    randomness._run.cache_clear()
+
+
+EXTREMES = pytest.mark.parametrize("extreme_words", [0, MASK], ids=["smallest word", "largest word"], indirect=True)
+
+
+@EXTREMES
+def test_no_word_gives_exactly_0_or_1(extreme_words):
     assert 0.0 < uniform(KEY, Role.ACCEPT, 0) < 1.0
     assert 0.0 < uniforms(KEY, Role.ACCEPT, 0, 3)[0] < 1.0
     noise = exponentials(KEY, Role.GUMBEL, 0, 3)
     assert np.isfinite(noise).all() and (noise > 0.0).all()
 
 
-@pytest.mark.parametrize("extreme", [0, MASK], ids=["smallest word", "largest word"])
-def test_no_word_draws_a_token_of_zero_mass(monkeypatch, extreme):
-    monkeypatch.setattr(randomness, "words", lambda key, role, position, count: np.full(count, extreme, np.uint64))
+@EXTREMES
+def test_no_word_draws_a_token_of_zero_mass(extreme_words):
     p = np.array([0.0, 0.25, 0.0, 0.75, 0.0])
     assert p[draw(p, uniform(KEY, Role.DRAFT, 0))] > 0.0
-    assert p[race(p, randomness.words(KEY, Role.GUMBEL, 0, 5))] > 0.0
+    assert p[race(p, words(KEY, Role.GUMBEL, 0, 5))] > 0.0
+
+
+@pytest.mark.parametrize("position", [0, 15, 16, 17, 1000, MASK - 16, MASK])
+def test_a_uniform_is_that_of_its_position_wherever_its_run_begins(position):
+    key = session_key(3, position % 97)
+    for role in (Role.ACCEPT, Role.RESIDUAL, Role.DRAFT):
+        assert uniform(key, role, position) == uniforms(key, role, position, 1)[0]
+
+
+def test_uniforms_of_many_sessions_are_remembered_and_not_of_all(monkeypatch):
+    randomness._run.cache_clear()
+    for prompt in range(randomness._RUNS + 20):
+        uniform(session_key(0, prompt), Role.DRAFT, 5)
+    assert randomness._run.cache_info().currsize == randomness._RUNS
+    made = []
+    monkeypatch.setattr(randomness, "_made", lambda *place: made.append(place))
+    assert 0.0 < uniform(session_key(0, 100), Role.DRAFT, 14) < 1.0 and not made
 
 
 def test_uniforms_are_uniform():
@@ -198,7 +226,7 @@ def test_few_words_are_made_anew_and_of_races_only_the_last_are_kept():
 
 def test_draws_made_ahead_are_the_draws_of_that_place_and_no_other():
     draws = Draws(KEY)
-    draws.prepare((Role.GUMBEL, Role.ACCEPT), 7, 9)
+    draws.prepare(Role.GUMBEL, 7, 9)
     for role, position in itertools.product((Role.GUMBEL, Role.ACCEPT, Role.RESIDUAL), (6, 7, 8)):
         for count in (1, 9, 12):
             assert draws.words(role, position, count).tolist() == words(KEY, role, position, count).tolist()
@@ -208,5 +236,5 @@ def test_draws_made_ahead_are_the_draws_of_that_place_and_no_other():
 def test_draws_made_ahead_are_kept_for_the_latest_place_alone():
     draws = Draws(KEY)
     for position in range(50):
-        draws.prepare((Role.GUMBEL,), position, 4)
-    assert len(draws._ahead) == 1
+        draws.prepare(Role.GUMBEL, position, 4)
+    assert draws._ahead[:2] == (Role.GUMBEL, 49)
