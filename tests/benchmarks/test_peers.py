@@ -44,7 +44,7 @@ def test_alone_writes_and_is_timed(pair):
 
 
 class _Told:
-    """A loop whose forwards take what they would: a second a position and a row, 10 after another model, 100 more for another shape."""
+    """A second a position and a row, 10 more after another model, 100 more where the shape is not that of the last batch."""
 
     last = None
 

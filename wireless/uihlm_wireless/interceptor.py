@@ -20,6 +20,7 @@ from typing import Any
 import grpc.aio
 
 from uihlm_proto.codecs import Codec, codec
+from uihlm_proto.encoded import size_of
 from uihlm_proto.errors import InvalidRequestError, ProtocolError
 from uihlm_proto.metadata import AGAIN
 from uihlm_proto.v1.verification_pb2 import Cost, VerifyRequest, VerifyResponse
@@ -155,7 +156,7 @@ class _Stream:
     def _depart(self, request: VerifyRequest) -> float:
         """Weigh a request, schedule it, charge it; return when it reaches the base station."""
         now = self._link.clock.now()
-        weight = wire_bytes(request.ByteSize())
+        weight = wire_bytes(size_of(request))
         kind = request.WhichOneof("message")
         if kind == "open":
             opening = request.open
