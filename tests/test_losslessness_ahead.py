@@ -27,7 +27,7 @@ def address() -> Iterator[object]:
         yield address
 
 
-def write(address: object, codec: str, tokens: int, **decode: int) -> Answers:
+def write(address: object, codec: str, tokens: int, **decode: Any) -> Answers:
     with Bench(address, FakeDrafter(X, V), codec, link=FAR) as bench:
         count = tokens // LENGTH
         return [bench.run("hlm", PROMPT, index=i, max_tokens=LENGTH, **decode) for i in range(count)]
@@ -49,6 +49,15 @@ def test_blocks_and_windows_are_lossless(address: object, codec: str, length: in
     assert conditional_p_value(pairs(written), law(Y)) > LOSSLESS
     if length > 1:
         assert conditional_p_value(pairs(written, Origin.BONUS), law(Y)) > LOSSLESS
+
+
+@pytest.mark.parametrize("codec", ALL)
+@pytest.mark.parametrize("window", [1, 2])
+def test_blocks_that_end_with_a_draft_in_doubt_are_lossless(address: object, codec: str, window: int) -> None:
+    """Where a block ends depends on the drafts themselves; what is made of each does not."""
+    written = write(address, codec, 1000, draft_length=3, draft_p_min=0.4, in_flight=window)
+    assert conditional_p_value(pairs(written), law(Y)) > LOSSLESS
+    assert conditional_p_value(pairs(written, Origin.BONUS), law(Y)) > LOSSLESS
 
 
 @pytest.mark.parametrize("window", [1, 2])

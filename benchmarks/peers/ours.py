@@ -140,6 +140,7 @@ class Ours:
     name: str = "hlm"
     codec: str = "coupled"
     length: int = 1
+    p_min: float = 0.0
     answers: list[Judged] = field(default_factory=list)
 
     def write(self, prompt: Sequence[int], tokens: int, seed: int) -> int:
@@ -156,7 +157,7 @@ class Ours:
             self.drafter,
             uplink,
             policy(self.name, PolicySettings()),
-            DecodeSettings(sampling, tokens, draft_length=self.length, run_on=self.length == 1),
+            DecodeSettings(sampling, tokens, draft_length=self.length, draft_p_min=self.p_min, run_on=self.length == 1),
             stream.clock,
             stream.ledger,
             TimingProfile(),

@@ -20,6 +20,7 @@ class Answer:
         drafting: makes its drafts.
         limit: most tokens it may have.
         draft_length: drafts an upload carries at most.
+        draft_p_min: an upload ends with a draft less likely than this.
         stop_ids: ids that end it.
         written: tokens committed.
         rounds: uploads made.
@@ -33,6 +34,7 @@ class Answer:
     drafting: Drafting
     limit: int
     draft_length: int
+    draft_p_min: float
     stop_ids: frozenset[int]
     written: int = 0
     rounds: int = 0
@@ -66,6 +68,12 @@ class Answer:
         """
         before = self.written + self.ahead.count() - len(self.ahead.block)
         return min(self.draft_length, max(1, self.most - before - 1))
+
+    def block_is_over(self) -> bool:
+        """Return whether the block under way goes out: it is full, or what followed its last draft would hardly stand."""
+        last = self.ahead.block[-1]
+        full = len(self.ahead.block) >= self.block_size()
+        return full or last.token in self.stop_ids or last.x_d < self.draft_p_min
 
     def is_last(self) -> bool:
         """Return whether the youngest tentative token is the last that this answer may have."""

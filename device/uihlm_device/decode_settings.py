@@ -29,6 +29,8 @@ class DecodeSettings:
         readout: reading of the attention.
         draft_length: drafts an upload carries under a policy that uploads every token; a bonus token follows two or more.
             AUTO picks the length for each answer (uihlm_device/draft_length.py).
+        draft_p_min: such an upload also ends with a draft of which the drafter's probability x_d is below this: what would
+            follow it is likely to fall with it. 0 ends none early.
         in_flight: uploads that may wait for their verdicts at once; 1 waits for each. Of a tree, the others continue it.
         run_on: whether, under a policy that uploads every token by itself, the LLM's forward for the next draft begins with the
             verdict before it, while that is on its way; else with the upload, as in the papers.
@@ -40,8 +42,8 @@ class DecodeSettings:
         tree: nodes of the tree that an upload carries under a policy that uploads every token (codec `coupled`); 0: no tree.
 
     Raises:
-        InvalidRequestError: for a draft length outside 1 … 64, a window below 1, or a tree of more than 64 nodes or beside
-            a draft length.
+        InvalidRequestError: for a draft length outside 1 … 64, a draft_p_min outside 0 … 1 or without blocks, a window below
+            1, or a tree of more than 64 nodes or beside a draft length.
     """
 
     sampling: Sampling
@@ -50,6 +52,7 @@ class DecodeSettings:
     gamma: float = 1.0
     readout: Readout = Readout.HEADS
     draft_length: int = 1
+    draft_p_min: float = 0.0
     in_flight: int = 1
     run_on: bool = False
     audit: bool = False
@@ -62,6 +65,13 @@ class DecodeSettings:
     def __post_init__(self) -> None:
         if self.draft_length != AUTO and not 1 <= self.draft_length <= MAX_DRAFTS:
             raise InvalidRequestError(f"a draft length lies in 1 … {MAX_DRAFTS}, got {self.draft_length}")
+        if not 0.0 <= self.draft_p_min <= 1.0:
+            raise InvalidRequestError(f"a probability lies in 0 … 1, got draft_p_min {self.draft_p_min}")
+        if self.draft_p_min and self.draft_length in (1, AUTO):
+            raise InvalidRequestError(
+                f"draft_p_min = {self.draft_p_min} ends blocks of drafts: set a draft length of 2 or more, which they are to "
+                "have at the most"
+            )
         if self.risk is not None and not 0.0 <= self.risk <= 1.0:
             raise InvalidRequestError(f"a risk budget lies in 0 … 1, got {self.risk}")
         if self.recalibrate is Recalibrate.ONLINE and self.risk is None:

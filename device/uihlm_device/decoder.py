@@ -139,7 +139,8 @@ class Decoder:
             self._drafter, self._codec, self.policy, self._settings.drafting, conversation.key, conversation.drafted
         )
         length = (self._settings.draft_length or self._lengths.best()) if self.policy.mode is Mode.EVERY_TOKEN else 1
-        answer = Answer(conversation, drafting, limit, length, self._drafter.stop_ids)
+        doubt = self._settings.draft_p_min
+        answer = Answer(conversation, drafting, limit, length, doubt, self._drafter.stop_ids)
         try:
             while not answer.finished:
                 try:
@@ -172,7 +173,7 @@ class Decoder:
         uploads = self.policy.uploads(draft.evidence)
         if uploads and asks:
             ahead.block.append(draft)
-            if len(ahead.block) >= answer.block_size() or draft.token in answer.stop_ids:
+            if answer.block_is_over():
                 self._launch(answer)
         elif ahead.flights:
             ahead.skip(draft)

@@ -118,10 +118,10 @@ class Settings:
 def _config(values: Values) -> RunConfig:
     if not -(2**63) <= values["seed"] < 2**63:
         raise InvalidRequestError(f"seed must fit 64 bits with sign, got {values['seed']}")
-    chosen = {"draft_length": 1, "in_flight": 1, "tree": 0, "run_on": None}
+    chosen = {"draft_length": 1, "draft_p_min": 0.0, "in_flight": 1, "tree": 0, "run_on": None}
     if values["policy"] == AUTO and any(values[name] != waits for name, waits in chosen.items()):
         raise click.BadParameter(
-            "auto chooses them for each answer: leave out --draft-length, --in-flight, --tree and --run-on",
+            "auto chooses them for each answer: leave out --draft-length, --draft-p-min, --in-flight, --tree and --run-on",
             param_hint="--policy",
         )
     # What AUTO chooses among is planned for as `hlm`.

@@ -104,6 +104,14 @@ upload_options: Callable[[F], F] = group(
         help="Drafts an upload under hlm; `auto` picks the quickest for each answer.",
     ),
     option(
+        "--draft-p-min",
+        type=click.FloatRange(0.0, 1.0),
+        metavar="P",
+        default=0.0,
+        help="With --draft-length of 2 or more, send a block early whose last draft the drafter gives less than this "
+        "probability; 0 never does.",
+    ),
+    option(
         "--in-flight",
         type=click.IntRange(1),
         default=1,

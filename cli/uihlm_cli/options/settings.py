@@ -11,7 +11,7 @@ from uihlm_cli.options.link_traces import traced
 from uihlm_cli.options.load import loaded
 from uihlm_cli.options.outages import outage_of
 from uihlm_cli.options.weights import llm_dtype
-from uihlm_device.decode_settings import DecodeSettings
+from uihlm_device.decode_settings import AUTO, DecodeSettings
 from uihlm_device.drafting import Decide
 from uihlm_device.rules.importance import Readout
 from uihlm_device.rules.policies import PolicySettings
@@ -49,6 +49,7 @@ def link_settings(values: Values, start: LinkSettings | None = None) -> LinkSett
 def run_config(values: Values, policies: tuple[str, ...], selection: Selection = Selection()) -> RunConfig:
     """Return the settings that the flags of all groups say; click.UsageError where two of them exclude each other."""
     _check_tree(values, policies)
+    _check_blocks(values)
     _check_audits(values)
     link, load = link_settings(values), loaded(values)
     transmit_w = link.radio.transmit_power_w if link.radio is not None else 0.0
@@ -62,6 +63,7 @@ def run_config(values: Values, policies: tuple[str, ...], selection: Selection =
             gamma=values["gamma"],
             readout=Readout(values["readout"]),
             draft_length=values["draft_length"],
+            draft_p_min=values["draft_p_min"],
             in_flight=values["in_flight"],
             run_on=_runs_on(values, policies),
             audit=values["audit"],
@@ -100,6 +102,15 @@ def _check_tree(values: Values, policies: tuple[str, ...]) -> None:
         problem = "--tree takes the place of --draft-length: leave --draft-length out"
     if problem is not None:
         raise click.BadParameter(problem, param_hint="--tree")
+
+
+def _check_blocks(values: Values) -> None:
+    """Refuse to end early what is no block of a length that was asked for."""
+    if values["draft_p_min"] and values["draft_length"] in (1, AUTO):
+        raise click.BadParameter(
+            "ends blocks of drafts early: give their greatest length with --draft-length 2 or more",
+            param_hint="--draft-p-min",
+        )
 
 
 def _runs_on(values: Values, policies: tuple[str, ...]) -> bool:

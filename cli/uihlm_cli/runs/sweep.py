@@ -202,7 +202,7 @@ def _measured(config: RunConfig, dataset: Dataset, values: Values) -> ComputeTim
             return measure(rows, dataset.examples, answer)
 
     # Drafts one at a time: what a block or a tree drafted in vain stands on the lines of others.
-    single = replace(config, decode=replace(config.decode, draft_length=1, tree=0, in_flight=1))
+    single = replace(config, decode=replace(config.decode, draft_length=1, draft_p_min=0.0, tree=0, in_flight=1))
     times = alone(single)
     if single == config:
         return times

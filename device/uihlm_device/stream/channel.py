@@ -127,7 +127,9 @@ class Channel:
         )
         stub: Any = pb_grpc.VerificationServiceStub(channel)  # type: ignore[no-untyped-call]
         # As generated, but for who makes the bytes: a modelled link has made them already.
-        stub.Verify = channel.stream_stream(_VERIFY, bytes_of, pb.VerifyResponse.FromString, _registered_method=True)
+        stub.Verify = channel.stream_stream(  # type: ignore[call-arg]
+            _VERIFY, bytes_of, pb.VerifyResponse.FromString, _registered_method=True
+        )
         return channel, stub
 
     def run(self, call: Coroutine[Any, Any, T]) -> T:

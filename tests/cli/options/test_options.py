@@ -22,6 +22,7 @@ SETTINGS = {
     "--top-p": ("0.5", "decode.sampling.top_p", 0.5),
     "--max-tokens": ("7", "decode.max_tokens", 7),
     "--draft-length": ("4", "decode.draft_length", 4),
+    "--draft-p-min": ("0.25", "decode.draft_p_min", 0.25),
     "--in-flight": ("3", "decode.in_flight", 3),
     "--no-run-on": (None, "decode.run_on", False),
     "--tree": ("16", "decode.tree", 16),
@@ -109,6 +110,7 @@ def test_flag_sets_its_setting_and_changes_the_digest(flag):
     # A tree cannot be without the codec that its verdict takes, nor a controller without its budget.
     company = {
         "--tree": ("--codec", "coupled"),
+        "--draft-p-min": ("--draft-length", "4"),
         "--recalibrate": ("--risk", "0.1"),
         "--position-time-s": ("--forward-time-s", "0.25"),
     }.get(flag, ())
@@ -120,6 +122,7 @@ def test_flag_sets_its_setting_and_changes_the_digest(flag):
     follows = {
         # The LLM runs on behind single drafts.
         "--draft-length": {"decode.run_on"},
+        "--draft-p-min": {"decode.draft_length", "decode.run_on"},
         "--tree": {"codec", "decode.run_on"},
         "--recalibrate": {"decode.risk"},
         "--position-time-s": {"timing.forward_s"},
@@ -216,6 +219,13 @@ def test_automatic_draft_length_is_a_length_of_its_own():
     for wrong in ("0", "65", "many"):
         with pytest.raises(click.BadParameter, match="1 … 64, or auto"):
             config("--draft-length", wrong)
+
+
+@pytest.mark.parametrize("length", [(), ("--draft-length", "1"), ("--draft-length", "auto")])
+def test_only_blocks_of_a_length_end_early(length):
+    with pytest.raises(click.BadParameter, match="--draft-length 2 or more"):
+        config("--draft-p-min", "0.5", *length)
+    assert config("--draft-p-min", "0", *length).decode.draft_p_min == 0.0
 
 
 @pytest.mark.parametrize(
