@@ -11,10 +11,10 @@ counted in:
     transformers   assisted generation, as documented and with short blocks; and the LLM alone, in Torch
     unary          a baseline of ours in the manner of a published replication, as described and with caches kept
 
-Ratios of tokens a second, prompt by prompt, medians; the first three and the shortest blocks, of which a few per cent are
-asked, write each prompt --times times, in turn. Blocks are held against what they could gain at the most
-(benchmarks/peers/bound.py), with acceptance, drafter cost and batch gain of this very run. With --threads 1 seconds of the
-processor are told too: other work on the machine does not stretch them.
+Ratios of tokens a second, prompt by prompt, medians; the first three, the shortest blocks and those that end with a draft in
+doubt, of which a few per cent are asked, write each prompt --times times, in turn. Blocks are held against what they could
+gain at the most (benchmarks/peers/bound.py), with acceptance, drafter cost and batch gain of this very run. With --threads 1
+seconds of the processor are told too: other work on the machine does not stretch them.
 """
 
 from __future__ import annotations

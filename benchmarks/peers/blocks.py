@@ -7,6 +7,9 @@ In a turn the LLM alone and blocks have written one prompt, and the bare forward
 
 so that a machine whose speed moves within a minute moves both. Acceptance and tokens a round are those of all turns: one
 answer's are chance.
+
+The bound is that of blocks of one length, all of whose drafts stand alike often. Blocks that end with a draft in doubt
+(`--draft-p-min`) need not keep to it: they are held against it too, each answer with the tokens that it wrote.
 """
 
 from __future__ import annotations
@@ -19,7 +22,17 @@ import numpy as np
 
 from benchmarks.findings import Finding, ratios
 from benchmarks.peers.bound import bound, speed_up
-from benchmarks.peers.measured import BLOCKS, LENGTHS, BlockAnswers, Blocks, Measured, block_name
+from benchmarks.peers.measured import (
+    BLOCKS,
+    EARLY_LENGTH,
+    EARLY_P_MIN,
+    LENGTHS,
+    BlockAnswers,
+    Blocks,
+    Measured,
+    block_name,
+    early_name,
+)
 from benchmarks.peers.ours import Judged
 
 
@@ -69,24 +82,31 @@ def found_of_blocks(measured: Measured, blocks: Blocks, clock: str) -> tuple[lis
     findings: list[Finding] = []
     rows: list[dict[str, Any]] = []
     for codec, lengths in BLOCKS.items():
-        judged = {length: Judged.all(blocks[codec, length]) for length in lengths}
+        judged = {length: Judged.all(blocks[block_name(codec, length)]) for length in lengths}
         # Of the very rounds that are timed: another sample's acceptance would add its noise to the ratio.
         alphas = {length: own.acceptance for length, own in judged.items()}
         plain, most = bound(alphas, whole.draft, whole.gain)
         best, exact = bound(alphas, whole.draft, whole.gain, whole.last)
         # Those that are written in every turn.
         short = min(lengths)
-        loop = reached(blocks[codec, short], measured.alone_s, clock)
-        bare = reached(blocks[codec, short], [turn.one_s for turn in turns], clock)
+        loop = reached(blocks[block_name(codec, short)], measured.alone_s, clock)
+        bare = reached(blocks[block_name(codec, short)], [turn.one_s for turn in turns], clock)
         exacts = [turn.speed_up(alphas[best], best, last=True) for turn in turns]
         plains = [turn.speed_up(alphas[plain], plain, last=False) for turn in turns]
-        name = f"blocks, {codec}:"
+        # How many tokens a round of these leaves is no chance: it is long where drafts are good.
+        early = [
+            own_s * own.tokens / own.seconds[clock]
+            for own, own_s in zip(blocks[early_name(codec)], measured.alone_s, strict=True)
+        ]
+        name, up_to = f"blocks, {codec}:", f"L ≤ {EARLY_LENGTH}, ended below {EARLY_P_MIN},"
         findings += [
             _once(f"{name} bound at α = {alphas[plain]:.3f}, c = {whole.draft[plain]:.3f}, L = {plain}", most),
             _once(f"{name} bound with the last draft run, e = {whole.last[best]:.3f}, L = {best}", exact),
             Finding.of(f"{name} L = {short} ÷ LLM alone in llama.cpp, without prefill", loop),
             ratios(f"{name} that ÷ the bound with the last draft run", loop, exacts, 0.95),
             ratios(f"{name} that ÷ the bound without the last draft", loop, plains),
+            Finding.of(f"{name} {up_to} ÷ LLM alone in llama.cpp, without prefill", early),
+            ratios(f"{name} {up_to} ÷ the bound with the last draft run", early, exacts, 0.95),
             Finding.of(f"{name} L = {short} ÷ LLM forwards without a sampler", bare),
             ratios(f"{name} that ÷ the bound with the last draft run, both without a sampler", bare, exacts),
             ratios(

@@ -18,7 +18,16 @@ from benchmarks.clocks import clocks
 from benchmarks.peers.alone import Alone
 from benchmarks.peers.assisted import Assisted, loaded
 from benchmarks.peers.bare_stream import BareStream
-from benchmarks.peers.measured import BLOCKS, BlockAnswers, Measured, Stopwatch, block_name
+from benchmarks.peers.measured import (
+    BLOCKS,
+    EARLY_LENGTH,
+    EARLY_P_MIN,
+    BlockAnswers,
+    Measured,
+    Stopwatch,
+    block_name,
+    early_name,
+)
 from benchmarks.peers.ours import Ours, opened
 from benchmarks.peers.peer import Peer
 from benchmarks.peers.unary import Unary
@@ -55,6 +64,10 @@ def _ours(stack: contextlib.ExitStack, threads: int) -> dict[str, Peer]:
             block_name(codec, length): Ours(stream, drafter, codec=codec, length=length)
             for codec, lengths in BLOCKS.items()
             for length in lengths
+        },
+        **{
+            early_name(codec): Ours(stream, drafter, codec=codec, length=EARLY_LENGTH, p_min=EARLY_P_MIN)
+            for codec in BLOCKS
         },
     }
 

@@ -14,16 +14,28 @@ BLOCKS = {"coupled": (2, 3, 4), "dense32": (2, 3, 4)}
 LENGTHS = sorted({length for those in BLOCKS.values() for length in those})
 
 
+# Blocks that end with a draft in doubt (`--draft-p-min`): at most so many drafts, and the probability below which one is.
+EARLY_LENGTH, EARLY_P_MIN = 3, 0.9
+
+
 def block_name(codec: str, length: int) -> str:
     """Return what blocks of so many drafts are called among the peers."""
     return f"hlm, {codec}, blocks of {length}"
 
 
+def early_name(codec: str) -> str:
+    """Return what blocks that end with a draft in doubt are called."""
+    return f"hlm, {codec}, blocks of up to {EARLY_LENGTH} that end below {EARLY_P_MIN}"
+
+
 # Held against each other within a few per cent: the LLM alone, and the blocks that the bound is highest for on CPUs.
-NEAREST = ("llama.cpp", "llm", "bare stream", *(block_name(codec, min(lengths)) for codec, lengths in BLOCKS.items()))
+NEAREST = (
+    *("llama.cpp", "llm", "bare stream"),
+    *(name for codec, lengths in BLOCKS.items() for name in (block_name(codec, min(lengths)), early_name(codec))),
+)
 
 BlockAnswers = list[Judged]
-Blocks = Mapping[tuple[str, int], BlockAnswers]  # by codec and drafts a block
+Blocks = Mapping[str, BlockAnswers]  # by peer
 
 
 @dataclass(frozen=True, slots=True)

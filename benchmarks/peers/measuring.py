@@ -11,7 +11,7 @@ import contextlib
 import sys
 
 from benchmarks.peers.group import GROUPS, SLOW_GROUPS, Group, merged
-from benchmarks.peers.measured import BLOCKS, NEAREST, Blocks, Measured, block_name
+from benchmarks.peers.measured import NEAREST, Blocks, Measured
 from uihlm_device.drafters.loading import Drafters, DrafterSettings
 from uihlm_evaluation.prompts.datasets import load
 from uihlm_models.chat_format import ChatFormat
@@ -20,7 +20,7 @@ from uihlm_models.sources import resolve
 
 
 def measure(options: argparse.Namespace) -> tuple[dict[str, Measured], Blocks]:
-    """Let every peer write every prompt, in turn; return what each clock says, and the answers that came in blocks."""
+    """Let every peer write every prompt, in turn; return what each clock says, and what our answers tell of their rounds."""
     first_turn = ChatFormat(Drafters(resolve("bundled", Role.DRAFTER), DrafterSettings()).tokenizer).first_turn
     prompts = [first_turn(example.user_turn) for example in load(options.data).examples[: options.prompts]]
     with contextlib.ExitStack() as stack:
@@ -45,6 +45,4 @@ def measure(options: argparse.Namespace) -> tuple[dict[str, Measured], Blocks]:
                 elif number < options.slow_prompts:
                     of_peer[name]("write", name, prompt, options.slow_tokens, number)
         print(file=sys.stderr)
-        measured, answers = merged([group("told") for group in groups.values()])
-    lengths = [(codec, length) for codec, those in BLOCKS.items() for length in those]
-    return measured, {key: answers[block_name(*key)] for key in lengths}
+        return merged([group("told") for group in groups.values()])

@@ -1,10 +1,12 @@
 """What blocks reach of their bound, from turns whose seconds are known."""
 
+from dataclasses import replace
+
 import pytest
 
 from benchmarks.peers.blocks import Costs, found_of_blocks, reached
 from benchmarks.peers.bound import speed_up
-from benchmarks.peers.measured import BLOCKS, Measured, block_name
+from benchmarks.peers.measured import BLOCKS, Measured, block_name, early_name
 from benchmarks.peers.ours import Judged
 
 # 40 rounds of two drafts at α = 0.5, which leave 1.75 tokens each.
@@ -44,7 +46,10 @@ def test_a_slow_turn_is_held_against_its_own_forwards():
     bare_s = [pace * (2 * 0.005 + verify_s + 0.25 * 0.0025) for pace, verify_s in turns]
     answers = [Judged(**FORTY, seconds={"wall": 40 * own_s / share}) for own_s in bare_s]
     # Longer blocks are written once.
-    blocks = {(codec, n): answers if n == 2 else answers[:1] for codec in BLOCKS for n in (2, 3, 4)}
+    blocks = {block_name(codec, n): answers if n == 2 else answers[:1] for codec in BLOCKS for n in (2, 3, 4)}
+    # Of those that end early the second answer has fewer rounds, each longer and with more tokens: as many a second.
+    early = [answers[0], replace(answers[1], rounds=20)]
+    blocks |= {early_name(codec): early for codec in BLOCKS}
     rates = {"llama.cpp": [100.0], **{block_name(codec, 2): [60.0] for codec in BLOCKS}}
     # With its sampler a token of the LLM alone takes a tenth more than its forward.
     measured = Measured(rates, [forwards(*turn) for turn in turns], [0.011 * pace for pace, _ in turns])
@@ -58,6 +63,8 @@ def test_a_slow_turn_is_held_against_its_own_forwards():
         plain = of[f"blocks, {codec}: that ÷ the bound without the last draft"]
         assert plain.median == pytest.approx(1.1 * share * (3.0 / 3.0625 + 4.0 / 4.0625) / 2)
         assert of[f"blocks, {codec}: L = 2 ÷ LLM alone in llama.cpp, whole answers"].median == 0.6
+        doubted = of[f"blocks, {codec}: L ≤ 3, ended below 0.9, ÷ the bound with the last draft run"]
+        assert (doubted.low, doubted.high) == pytest.approx((1.1 * share,) * 2) and doubted.goal == 0.95
     assert more["last_draft_cost"][2] == pytest.approx(0.25) and more["bare_forward_ms"]["alone 1"] == pytest.approx(
         15.0
     )
