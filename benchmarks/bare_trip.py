@@ -26,6 +26,7 @@ from uihlm_basestation.engines.engine import Engine, Work
 from uihlm_basestation.verification import Judgement, judge_coupled, judge_residual
 from uihlm_device.stream.session import RunOn
 from uihlm_proto.codecs import Codec, Judge
+from uihlm_proto.encoded import bytes_of, size_of
 from uihlm_proto.loops import new_event_loop
 from uihlm_proto.randomness import Role, words
 from uihlm_proto.sampling import Row, Sampling
@@ -45,7 +46,7 @@ class Weigher(grpc.aio.StreamStreamClientInterceptor):
 
     async def _requests(self, source: AsyncIterator[pb.VerifyRequest]) -> AsyncIterator[pb.VerifyRequest]:
         async for request in source:
-            self.bytes += request.ByteSize()
+            self.bytes += size_of(request)
             yield request
 
     async def _responses(self, call: Any) -> AsyncIterator[pb.VerifyResponse]:
@@ -152,8 +153,6 @@ class BareTrip:
 
         options = [("grpc.enable_http_proxy", 0)]
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options, interceptors=[Weigher()]) as channel:
-            go = channel.stream_stream(
-                "/bare.Trip/Go", pb.VerifyRequest.SerializeToString, pb.VerifyResponse.FromString
-            )
+            go = channel.stream_stream("/bare.Trip/Go", bytes_of, pb.VerifyResponse.FromString)
             async for answer in go(outgoing()):
                 self._answers.put(answer)

@@ -22,6 +22,7 @@ import grpc
 from benchmarks.bare_trip import Weigher
 from benchmarks.peers.alone import Alone
 from benchmarks.peers.peer import TEMPERATURE
+from uihlm_proto.encoded import bytes_of
 from uihlm_proto.loops import new_event_loop
 from uihlm_proto.randomness import Draws, Role, session_key
 from uihlm_proto.sampling import Sampling
@@ -132,9 +133,7 @@ class BareStream:
     async def _connect(self, port: int) -> None:
         options = [("grpc.enable_http_proxy", 0)]
         self._channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}", options, interceptors=[Weigher()])
-        self._call: Any = self._channel.stream_stream(
-            _PATH, pb.VerifyRequest.SerializeToString, pb.VerifyResponse.FromString
-        )
+        self._call: Any = self._channel.stream_stream(_PATH, bytes_of, pb.VerifyResponse.FromString)
 
     async def _read(
         self, requests: Sequence[pb.VerifyRequest], answers: queue.SimpleQueue[pb.VerifyResponse | None]

@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from multiprocessing.connection import Connection as Pipe
 from typing import Any, Self
 
@@ -72,14 +73,10 @@ def _ours(stack: contextlib.ExitStack, threads: int) -> dict[str, Peer]:
     }
 
 
-def _unary(stack: contextlib.ExitStack, threads: int) -> dict[str, Peer]:
+def _unary(stack: contextlib.ExitStack, threads: int, keeps_caches: bool = True) -> dict[str, Peer]:
     slm, llm = (resolve("bundled", role).path for role in (Role.DRAFTER, Role.TARGET))
-    return {"unary, caches kept": stack.enter_context(Unary(slm, llm, threads, keeps_caches=True))}
-
-
-def _slow_unary(stack: contextlib.ExitStack, threads: int) -> dict[str, Peer]:
-    slm, llm = (resolve("bundled", role).path for role in (Role.DRAFTER, Role.TARGET))
-    return {"unary, as described": stack.enter_context(Unary(slm, llm, threads, keeps_caches=False))}
+    name = "unary, caches kept" if keeps_caches else "unary, as described"
+    return {name: stack.enter_context(Unary(slm, llm, threads, keeps_caches))}
 
 
 def _transformers(stack: contextlib.ExitStack, threads: int) -> dict[str, Peer]:
@@ -103,7 +100,7 @@ GROUPS: dict[str, Callable[[contextlib.ExitStack, int], dict[str, Peer]]] = {
     "unary": _unary,
 }
 # One answer of theirs takes as long as ten of the others.
-SLOW_GROUPS = {"unary, as described": _slow_unary, "transformers": _transformers}
+SLOW_GROUPS = {"unary, as described": partial(_unary, keeps_caches=False), "transformers": _transformers}
 
 
 class Here:

@@ -14,8 +14,9 @@ BLOCKS = {"coupled": (2, 3, 4), "dense32": (2, 3, 4)}
 LENGTHS = sorted({length for those in BLOCKS.values() for length in those})
 
 
-# Blocks that end with a draft in doubt (`--draft-p-min`): at most so many drafts, and the probability below which one is.
-EARLY_LENGTH, EARLY_P_MIN = 3, 0.9
+# Blocks that end with a draft in doubt (`--draft-p-min`): at most so many drafts, as many as the blocks they are held against,
+# and the probability below which one is in doubt. With a greater one most would be single drafts.
+EARLY_LENGTH, EARLY_P_MIN = 2, 0.4
 
 
 def block_name(codec: str, length: int) -> str:

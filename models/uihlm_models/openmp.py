@@ -1,9 +1,10 @@
 """How the threads of a forward wait for each other, where the compiler was GCC: libgomp, under llama.cpp and Torch alike.
 
 A forward of one token meets a few hundred barriers, each some microseconds after the one before. libgomp spins there and then
-sleeps, and how long it spins depends on whether the process holds more OpenMP threads than there are cores. With a drafter in
-one thread and an LLM in another it does: a team each, though only one of them ever works. It then spins a hundred times, which
-is nothing, and barriers become system calls: every forward takes half as long again (docs/performance.md).
+sleeps, and how long it spins depends on whether the process holds more OpenMP threads than there are cores. Where forwards run
+in two threads it does: a team each, though only one of them ever works. It then spins a hundred times, which is nothing, and
+barriers become system calls: every forward takes half as long again (docs/performance.md). Those of a drafter and an LLM of
+llama.cpp run in one thread where they can (llama/turns.py); Torch's do not, nor what ran before there was an engine's thread.
 
 OMP_WAIT_POLICY=ACTIVE lifts that to a thousand. GOMP_SPINCOUNT bounds what ACTIVE makes endless where there is one team, by
 what libgomp itself takes by default: with a fifteenth of it a served LLM took a tenth longer for each token of policy `llm`.

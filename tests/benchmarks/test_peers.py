@@ -226,7 +226,7 @@ def test_a_peer_that_stops_short_is_no_figure():
 
 def test_those_of_whom_a_few_per_cent_are_asked_are_written_in_turns():
     assert NEAREST[:3] == ("llama.cpp", "llm", "bare stream")
-    assert NEAREST[3:5] == ("hlm, coupled, blocks of 2", "hlm, coupled, blocks of up to 3 that end below 0.9")
+    assert NEAREST[3:5] == ("hlm, coupled, blocks of 2", "hlm, coupled, blocks of up to 2 that end below 0.4")
     assert [name.replace("dense32", "coupled") for name in NEAREST[5:]] == list(NEAREST[3:5])
 
 

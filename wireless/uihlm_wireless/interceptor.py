@@ -22,13 +22,11 @@ import grpc.aio
 from uihlm_proto.codecs import Codec, codec
 from uihlm_proto.encoded import size_of
 from uihlm_proto.errors import InvalidRequestError, ProtocolError
-from uihlm_proto.metadata import AGAIN
+from uihlm_proto.metadata import AGAIN, VERIFY_METHOD
 from uihlm_proto.v1.verification_pb2 import Cost, VerifyRequest, VerifyResponse
 from uihlm_wireless.ledger import Ledger
 from uihlm_wireless.link import Link, Session
 from uihlm_wireless.meter import is_audit_alone, upload_bit, wire_bytes
-
-VERIFY_METHOD = "/uihlm.v1.VerificationService/Verify"
 
 
 class LinkInterceptor(grpc.aio.StreamStreamClientInterceptor):

@@ -20,12 +20,12 @@ from uihlm_device.stream.access import PLAIN, Access
 from uihlm_proto.encoded import bytes_of
 from uihlm_proto.limits import max_request_bytes, max_response_bytes
 from uihlm_proto.loops import new_event_loop
+from uihlm_proto.metadata import VERIFY_METHOD
 from uihlm_proto.v1 import verification_pb2 as pb
 from uihlm_proto.v1 import verification_pb2_grpc as pb_grpc
 
 T = TypeVar("T")
 
-_VERIFY = "/uihlm.v1.VerificationService/Verify"
 # Prompts are bounded by the base station's answer to Open; this only sizes the largest message a device may send.
 _MAX_CONTEXT = 131_072
 _UNTIL_THEY_END_S = 30 * 86_400.0
@@ -128,7 +128,7 @@ class Channel:
         stub: Any = pb_grpc.VerificationServiceStub(channel)  # type: ignore[no-untyped-call]
         # As generated, but for who makes the bytes: a modelled link has made them already.
         stub.Verify = channel.stream_stream(  # type: ignore[call-arg]
-            _VERIFY, bytes_of, pb.VerifyResponse.FromString, _registered_method=True
+            VERIFY_METHOD, bytes_of, pb.VerifyResponse.FromString, _registered_method=True
         )
         return channel, stub
 
