@@ -181,7 +181,9 @@ def test_auto_and_its_objective_can_be_set_between_answers(weights):
     assert result.stderr.count("uploaded 0%") == 1, "the second answer alone is slm's"
 
 
-@pytest.mark.parametrize("flags", [("--draft-length", "4"), ("--in-flight", "2"), ("--tree", "8"), ("--run-on",)])
+@pytest.mark.parametrize(
+    "flags", [("--draft-length", "4"), ("--draft-p-min", "0.5"), ("--in-flight", "2"), ("--tree", "8"), ("--run-on",)]
+)
 def test_what_auto_chooses_is_not_given_to_it(weights, flags):
     result = chat(*flags, typed="a\n")
     assert result.exit_code == 2 and "auto chooses them for each answer" in result.stderr

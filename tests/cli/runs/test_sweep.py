@@ -202,7 +202,8 @@ def test_compute_times_are_measured_once_where_no_flag_fixes_them(prompts):
 def test_a_draft_takes_what_it_takes_also_in_blocks(prompts):
     flags = ("--jobs", "1", "--max-tokens", "8", "--no-metrics", "--no-controls", "--policy", "hlm", "--policy", "slm")
     result = invoke(
-        "sweep", "--dataset", prompts, "--output", "run", *flags, "--draft-length", "4", "--draft-time-s", "0.01"
+        *("sweep", "--dataset", prompts, "--output", "run", *flags),
+        *("--draft-length", "4", "--draft-p-min", "0.01", "--draft-time-s", "0.01"),
     )
     assert result.exit_code == 0, result.output
     times = json.loads(Path("run/compute_times.json").read_text())["draft_s"]
