@@ -98,6 +98,15 @@ def test_the_numbers_told_are_those_of_the_definition(x, y):
     assert rejected == pytest.approx(judged[0].total_variation, abs=1e-12)
 
 
+def test_no_total_variation_is_below_zero() -> None:
+    """A device refuses a verdict that says so: equal distributions may sum to a little more than 1."""
+    p = np.random.default_rng(0).random((200, 7))
+    p /= p.sum(axis=1, keepdims=True)
+    above = [row for row in p if row.sum() > 1.0]
+    assert len(above) > 5
+    assert {judge_residual(0, row, row, 0.5, 0.5).figures().total_variation for row in above} == {0.0}
+
+
 def test_equal_models_accept_everything():
     x = random_distribution(np.random.default_rng(4), 6)
     for d in range(6):

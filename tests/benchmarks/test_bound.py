@@ -38,6 +38,9 @@ def test_a_block_that_stands_has_its_last_draft_run_beside_the_bonus():
     halves, tenths = {2: 0.5, 3: 0.5}, {2: 0.1, 3: 0.1}
     assert bound(halves, tenths, {2: 3.0, 3: 4.0})[0] == 2
     assert bound(halves, tenths, {2: 3.0, 3: 4.0}, {2: 2.0, 3: 2.0})[0] == 3
+    # Each length has its own.
+    assert bound(halves, tenths, {2: 3.0, 3: 4.0}, {2: 0.0, 3: 2.0})[0] == 2
+    assert bound(halves, tenths, {2: 3.0, 3: 4.0}, {2: 2.0, 3: 50.0})[0] == 2
 
 
 def test_every_length_has_an_acceptance_and_a_cost_of_its_own():
