@@ -26,6 +26,8 @@ GIVEN = {
     "outage": Outage(OnOutage.LOCAL, 3.0),
     "trace": LinkTrace("t.csv", "0" * 64),
 }
+# What a setting cannot be without.
+COMPANY = {"draft_p_min": {"draft_length": 2}}
 # A budget of risk is set, so that it may be held; and the LLM waits, as it must behind a tree or a block.
 BASE = RunConfig(link=profile("nr"), decode=dataclasses.replace(RunConfig().decode, risk=0.2, run_on=False))
 
@@ -52,7 +54,8 @@ def variants(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
                 yield name, dataclasses.replace(settings, **{field.name: inner})
         else:
             other = GIVEN.get(field.name) or changed(value)
-            yield prefix + field.name, dataclasses.replace(settings, **{field.name: other})
+            company = COMPANY.get(field.name, {})
+            yield prefix + field.name, dataclasses.replace(settings, **{field.name: other}, **company)
 
 
 VARIANTS = dict(variants(BASE))
