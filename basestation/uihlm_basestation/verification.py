@@ -217,6 +217,7 @@ def prepare(draws: Draws, judge: Judge, position: int, vocabulary_size: int) -> 
     if judge is Judge.COUPLED:
         draws.prepare(Role.GUMBEL, position, vocabulary_size)
     else:
+        # Remembered where they are made, with those of the positions around.
         for role in (Role.ACCEPT, Role.RESIDUAL):
             draws.uniform(role, position)
 
