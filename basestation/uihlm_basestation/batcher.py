@@ -14,26 +14,17 @@ prompt. A session that is alone is never cut: there is nobody to stall, and its 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar
-
-import numpy as np
-import numpy.typing as npt
 
 from uihlm_basestation.chunks import Request
 from uihlm_basestation.counters import EnergyCounters
 from uihlm_basestation.engines.engine import Engine, Work
-from uihlm_basestation.parts import Forwarded, Part, Waiting, first, last
+from uihlm_basestation.forwards import Forwards, Outcome, Rows
+from uihlm_basestation.parts import Forwarded, GoOn, Part, Waiting, first, last
 from uihlm_models.forward_thread import ForwardThread
-
-log = logging.getLogger(__name__)
-
-Rows = list[npt.NDArray[np.float32]]
-T = TypeVar("T")
 
 # What rides with a verdict (skipped tokens, the last correction) is rarely longer.
 SHORT = 16
@@ -60,7 +51,7 @@ class Batcher:
             counters: of joules, read around each forward; None measures none.
         """
         self._engine = engine
-        self._counters = counters
+        self._forwards = Forwards(engine, counters)
         self._chunk = chunk
         self._width = min(engine.caches, max_batch or engine.caches)
         # A thread of our own: an executor's futures would cross the loop twice more a round.
@@ -80,13 +71,16 @@ class Batcher:
         self._idle.set()
         self._closed = False
 
-    def submit(self, work: Work) -> asyncio.Future[Forwarded]:
-        """Hand one part in; the future is its share of the forward that takes it."""
+    def submit(self, work: Work, go_on: GoOn | None = None) -> asyncio.Future[Forwarded]:
+        """Hand one part in; the future is its share of the forward that takes it.
+
+        With `go_on` the engine may go on after it, while nobody else waits: then the share is of all these forwards.
+        """
         if cut := self._cut.pop(work.session, 0):
             work = replace(work, path=[node - cut for node in work.path if node >= cut])
         self._sessions.add(work.session)
         done: asyncio.Future[Forwarded] = asyncio.get_running_loop().create_future()
-        self._waiting.append(Waiting(Request(work), time.perf_counter(), done))
+        self._waiting.append(Waiting(Request(work), time.perf_counter(), done, go_on))
         self._start()
         return done
 
@@ -145,7 +139,13 @@ class Batcher:
         self._running = True
         self._idle.clear()
         loop = asyncio.get_running_loop()
-        self._thread.put(lambda: self._forward(batch, loop))
+        self._thread.put(
+            lambda: loop.call_soon_threadsafe(self._finish, batch, self._forwards.run(batch, self._others))
+        )
+
+    def _others(self) -> bool:
+        """Return whether somebody waits for the engine; asked in its thread."""
+        return bool(self._waiting or self._again)
 
     def _compose(self) -> list[Part]:
         """Choose who goes next: every short request, and long ones in turn until the chunk is full."""
@@ -204,57 +204,29 @@ class Batcher:
         beside = set(self._engine.beside(oldest.waiting.session, others))
         return [part for part in batch if part is oldest or part.waiting.session in beside]
 
-    def _forward(self, batch: Sequence[Part], loop: asyncio.AbstractEventLoop) -> None:
-        """Run one forward in the engine's thread and send its outcome to the loop."""
-        started_s = time.perf_counter()
-        outcome: Rows | Exception
-        spent = self._count(lambda counters: counters.begin())
-        try:
-            outcome = self._engine.forward([part.work for part in batch])
-        except Exception as error:
-            outcome = error
-        # Of a forward that failed too: a window stays open until it is ended.
-        spent_j = None if spent is None else self._count(lambda _: spent())
-        ended_s = time.perf_counter()
-        loop.call_soon_threadsafe(self._finish, batch, outcome, started_s, ended_s, spent_j)
-
-    def _count(self, read: Callable[[EnergyCounters], T]) -> T | None:
-        """Read the energy counters; where they fail, say so and measure no more: the answers go on."""
-        if self._counters is None:
-            return None
-        try:
-            return read(self._counters)
-        except Exception:
-            log.exception("the energy counters cannot be read: verdicts tell no joules from now on")
-            self._counters = None
-            return None
-
-    def _finish(
-        self, batch: Sequence[Part], outcome: Rows | Exception, started_s: float, ended_s: float, spent_j: float | None
-    ) -> None:
+    def _finish(self, batch: Sequence[Part], outcome: Outcome) -> None:
         self._running, self._batch = False, []
-        if not isinstance(outcome, Exception):
-            self._share(batch, outcome, started_s, ended_s, spent_j)
+        if not isinstance(outcome.rows, Exception):
+            self._share(batch, outcome.rows, outcome)
         elif len(batch) > 1:
             self._again.extend(batch)
         elif not batch[0].waiting.done.done():
-            batch[0].waiting.done.set_exception(outcome)
+            batch[0].waiting.done.set_exception(outcome.rows)
         self._start()
 
-    def _share(
-        self, batch: Sequence[Part], rows: Rows, started_s: float, ended_s: float, spent_j: float | None
-    ) -> None:
+    def _share(self, batch: Sequence[Part], rows: Rows, outcome: Outcome) -> None:
         """Give every part its share of the forward's seconds and joules, by positions, and answer those that are through."""
-        took_s = ended_s - started_s
+        took_s, spent_j, further = outcome.took_s, outcome.spent_j, outcome.further
         positions = sum(part.positions for part in batch)
         for part, own in zip(batch, rows, strict=True):
             waiting = part.waiting
+            queue_s = outcome.started_s - waiting.since_s - waiting.forward_s
             waiting.share_s += took_s * part.positions / positions
             waiting.share_j += (spent_j or 0.0) * part.positions / positions
             waiting.forward_s += took_s
-            waiting.positions += part.positions
+            waiting.positions += part.positions + further
             waiting.served += part.positions
-            waiting.forwards += 1
+            waiting.forwards += 1 + further
             if waiting.done.done():
                 continue
             if not part.last:
@@ -263,7 +235,6 @@ class Batcher:
                 continue
             if waiting.request.ran and waiting.request.work.parents is not None:
                 self._cut[waiting.session] = waiting.request.ran
-            queue_s = ended_s - waiting.since_s - waiting.forward_s
             share_j = None if spent_j is None else waiting.share_j
             forwarded = Forwarded(own, waiting.share_s, queue_s, waiting.positions, waiting.forwards, share_j)
             self._answers.append((waiting.done, forwarded))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from uihlm_basestation.engines.engine import Engine
 from uihlm_basestation.engines.trees import check_parents, depths
 from uihlm_proto.errors import InvalidRequestError, MismatchError
-from uihlm_proto.limits import MAX_DRAFTS, MAX_STOP_IDS, PROTOCOL_VERSION
+from uihlm_proto.limits import MAX_DRAFTS, MAX_STOP_IDS, MAX_STREAM_INTERVAL, PROTOCOL_VERSION
 from uihlm_proto.randomness import KEY_BYTES
 from uihlm_proto.v1 import verification_pb2 as pb
 
@@ -44,10 +44,11 @@ def check_open(engine: Engine, request: pb.Open) -> None:
 
 
 def check_drafts(engine: Engine, request: pb.Upload, known: int) -> None:
-    """Raise InvalidRequestError for too many drafts, parents of no tree, ids the LLM lacks, a `run_on` that is none, or a place
-    that is not behind the `known` ids and those that the upload brings."""
+    """Raise InvalidRequestError for too many drafts, parents of no tree, ids the LLM lacks, a `run_on` or
+    `stream_interval` that is none, or a place that is not behind the `known` ids and those that the upload brings."""
     check_count(request)
     check_run_on(request)
+    check_stream_interval(request)
     unsent = [*request.context_ids, *request.skipped_ids]
     position = known + len(unsent)
     if request.first_position != position:
@@ -76,6 +77,16 @@ def check_run_on(request: pb.Upload) -> None:
         raise InvalidRequestError(
             "run_on goes with a chain of drafts: a tree, an audit alone and generate have no next draft"
         )
+
+
+def check_stream_interval(request: pb.Upload) -> None:
+    """Raise InvalidRequestError for a `stream_interval` beyond the most, or where there is no stream of verdicts."""
+    if request.stream_interval > MAX_STREAM_INTERVAL:
+        raise InvalidRequestError(
+            f"stream_interval is {request.stream_interval}: a verdict tells of {MAX_STREAM_INTERVAL} tokens at most"
+        )
+    if request.stream_interval and not request.generate:
+        raise InvalidRequestError("stream_interval goes with generate: any other upload has one verdict")
 
 
 def check_ids(engine: Engine, ids: Sequence[int], needed: int) -> None:

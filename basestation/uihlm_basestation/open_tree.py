@@ -81,5 +81,5 @@ class OpenTree:
 def check_continuation(request: pb.Upload) -> None:
     """Raise InvalidRequestError unless an upload that continues a tree holds drafts with their parents, and nothing else."""
     others = request.context_ids or request.skipped_ids or request.audit or request.generate or request.run_on
-    if others or request.HasField("assumed_id") or not request.drafts:
+    if others or request.stream_interval or request.HasField("assumed_id") or not request.drafts:
         raise InvalidRequestError("an Upload that continues a tree holds drafts and their parents, and nothing else")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,10 @@ import numpy.typing as npt
 from uihlm_basestation.chunks import Request
 from uihlm_basestation.engines.engine import Work
 from uihlm_proto.v1 import verification_pb2 as pb
+
+# Given the rows of a request's last forward, `[rows, V]`: what the engine may run next, with nobody asked between; None if
+# somebody must be. Called in the engine's thread, before anybody hears of those rows.
+GoOn = Callable[[npt.NDArray[np.float32]], Work | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,7 @@ class Waiting:
     request: Request
     since_s: float
     done: asyncio.Future[Forwarded]
+    go_on: GoOn | None = None
     # What has run for it so far: shares of forwards and of their joules, their full seconds, positions, forwards.
     share_s: float = 0.0
     share_j: float = 0.0

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from uihlm_basestation.batcher import Batcher
 from uihlm_basestation.engines.engine import Engine, Work
-from uihlm_basestation.parts import Forwarded
+from uihlm_basestation.parts import Forwarded, GoOn
 from uihlm_basestation.verification import prepare
 from uihlm_proto.codecs import Judge
 from uihlm_proto.randomness import Draws
@@ -33,6 +33,7 @@ class Prefix:
     """The ids of one session and the forwards over them.
 
     Attributes:
+        session: whose they are.
         ids: all that are known here.
         ran: how many of them the engine has run.
         path: of the last forward's tree, the nodes that stand: they are among the `ran`, and the next forward keeps them.
@@ -48,7 +49,7 @@ class Prefix:
         self.row: npt.NDArray[np.float32] | None = None
         self.draws = draws
         self.stop_ids = engine.stop_ids
-        self._session = session
+        self.session = session
         self._engine = engine
         self._batcher = batcher
         # The forward that nobody asked for yet; what it cost, until a verdict tells; whether one is counted that did not run.
@@ -58,7 +59,7 @@ class Prefix:
 
     async def prefill(self, ids: list[int]) -> Forwarded:
         """Run the session's first ids."""
-        forwarded = await self._batcher.forward(Work(self._session, 0, ids, 1))
+        forwarded = await self._batcher.forward(Work(self.session, 0, ids, 1))
         self.ids, self.ran, self.row = ids, len(ids), forwarded.rows[-1]
         return forwarded
 
@@ -87,13 +88,21 @@ class Prefix:
         self.path = ()
         return forwarded
 
-    def next_row(self, judge: Judge) -> asyncio.Future[Forwarded]:
-        """Start the forward of all that has not run, whose one row says what follows; the caller goes on with other things."""
-        return self._submit(self.ids[self.ran :], 1, judge, len(self.ids))
+    def next_row(self, judge: Judge, go_on: GoOn | None = None) -> asyncio.Future[Forwarded]:
+        """Start the forward of all that has not run, whose one row says what follows; the caller goes on with other things.
+
+        With `go_on` the engine may go on after it, while nobody else waits for it.
+        """
+        return self._submit(self.ids[self.ran :], 1, judge, len(self.ids), go_on=go_on)
 
     def take(self, forwarded: Forwarded) -> None:
         """Take the row that `next_row` asked for."""
         self.row, self.ran, self.path = forwarded.rows[-1], len(self.ids), ()
+
+    def append(self, tokens: Sequence[int]) -> None:
+        """Take what the LLM wrote, at least one token: all but the last have been run."""
+        self.ids += tokens
+        self.ran, self.row = len(self.ids) - 1, None
 
     def run_on(self, when: pb.RunOn, judge: Judge) -> None:
         """Run what has not run before an upload asks for it, or count it so; nothing where an answer has ended."""
@@ -126,12 +135,18 @@ class Prefix:
         return cost
 
     def _submit(
-        self, run: list[int], rows: int, judge: Judge, position: int, parents: Sequence[int] | None = None
+        self,
+        run: list[int],
+        rows: int,
+        judge: Judge,
+        position: int,
+        parents: Sequence[int] | None = None,
+        go_on: GoOn | None = None,
     ) -> asyncio.Future[Forwarded]:
         """Hand a forward in, and make the draws that judge `position` while it runs."""
         # In a crowd the loop has enough to do while the engine runs.
         crowd = self._batcher.waiting >= _CROWD
-        forward = self._batcher.submit(Work(self._session, self.ran, run, rows, parents, self.path))
+        forward = self._batcher.submit(Work(self.session, self.ran, run, rows, parents, self.path), go_on)
         if not self._batcher.waiting:
             # The engine's thread needs the interpreter to begin, and would not have it before this one has nothing to do.
             time.sleep(0)

@@ -8,7 +8,7 @@ it was, and it knows nothing of gRPC: requests and responses are protocol messag
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import enum
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -24,7 +24,8 @@ from uihlm_basestation.fit import check_count, check_drafts, check_ids, check_op
 from uihlm_basestation.open_tree import OpenTree, check_continuation
 from uihlm_basestation.parts import Forwarded
 from uihlm_basestation.prefix import Prefix
-from uihlm_basestation.verification import draw_alone, earns_bonus, verify_chain, verify_tree
+from uihlm_basestation.verification import earns_bonus, verify_chain, verify_tree
+from uihlm_basestation.writing import write
 from uihlm_proto.codecs import Codec, Judge, codec
 from uihlm_proto.errors import InvalidRequestError, ProtocolError
 from uihlm_proto.randomness import KEY_BYTES, Draws
@@ -81,7 +82,7 @@ class Session:
         return pb.Ready(round=request.round, max_context=self._engine.max_context, cost=forwarded.cost)
 
     async def upload(self, request: pb.Upload) -> AsyncIterator[pb.Verdict]:
-        """Answer an upload: one verdict on its drafts, or up to `generate` verdicts of one token each.
+        """Answer an upload: one verdict on its drafts, or several on up to `generate` tokens.
 
         Raises:
             ProtocolError: if the session is not open.
@@ -270,27 +271,9 @@ class Session:
         await prefix.settle(more=bool(unsent))
         prefix.ids.extend(unsent)
         self._bonus = None
-        running: asyncio.Future[Forwarded] | None = None
-        if prefix.row is None or prefix.ran < len(prefix.ids):
-            running = prefix.next_row(Judge.COUPLED)
-        try:
-            for i in range(request.generate):
-                forwarded: Forwarded | None = None
-                if running is not None:
-                    forwarded = await running
-                    prefix.take(forwarded)
-                assert prefix.row is not None, "with nothing to run, the last row is at hand"
-                token = draw_alone(Row(prefix.row, self._sampling), prefix.draws, len(prefix.ids))
-                prefix.ids.append(token)
-                prefix.row = None
-                full = len(prefix.ids) == self._engine.max_context
-                last = token in prefix.stop_ids or i + 1 == request.generate or full
-                # The engine runs on while the verdict is written.
-                running = None if last else prefix.next_row(Judge.COUPLED)
-                yield pb.Verdict(round=request.round, token_id=token, last=last, cost=prefix.bill(forwarded))
-                if last:
-                    return
-        finally:
-            # Whoever left waits for nothing; asyncio does not log the error of what was cancelled, however late.
-            if running is not None:
-                running.cancel()
+        limit = min(request.generate, self._engine.max_context - len(prefix.ids))
+        async with contextlib.aclosing(write(prefix, self._sampling, limit, request.stream_interval)) as writing:
+            async for tokens, last, forwarded in writing:
+                *earlier, token = tokens
+                cost = prefix.bill(forwarded)
+                yield pb.Verdict(round=request.round, written_ids=earlier, token_id=token, last=last, cost=cost)

@@ -10,7 +10,7 @@ from uihlm_device.rules.importance import Readout
 from uihlm_device.rules.risk import Recalibrate
 from uihlm_device.rules.uncertainty import Estimator
 from uihlm_proto.errors import InvalidRequestError
-from uihlm_proto.limits import MAX_DRAFTS
+from uihlm_proto.limits import MAX_DRAFTS, MAX_STREAM_INTERVAL
 from uihlm_proto.sampling import Sampling
 
 # A draft length that is chosen anew for each answer.
@@ -34,6 +34,7 @@ class DecodeSettings:
         in_flight: uploads that may wait for their verdicts at once; 1 waits for each. Of a tree, the others continue it.
         run_on: whether, under a policy that uploads every token by itself, the LLM's forward for the next draft begins with the
             verdict before it, while that is on its way; else with the upload, as in the papers.
+        stream_interval: tokens that a message brings where the LLM writes alone (policy `llm`); the first comes by itself.
         audit: whether the base station says of skipped tokens too how likely it would have rejected them.
         risk: budget of skipping, rejection probability of skipped tokens a token; None sets none. Implies the audit.
         recalibrate: whether θ_u moves between answers to hold that budget.
@@ -43,7 +44,7 @@ class DecodeSettings:
 
     Raises:
         InvalidRequestError: for a draft length outside 1 … 64, a draft_p_min outside 0 … 1 or without blocks, a window below
-            1, or a tree of more than 64 nodes or beside a draft length.
+            1, a stream interval outside 1 … 64, or a tree of more than 64 nodes or beside a draft length.
     """
 
     sampling: Sampling
@@ -55,6 +56,7 @@ class DecodeSettings:
     draft_p_min: float = 0.0
     in_flight: int = 1
     run_on: bool = False
+    stream_interval: int = 1
     audit: bool = False
     risk: float | None = None
     recalibrate: Recalibrate = Recalibrate.OFF
@@ -86,6 +88,10 @@ class DecodeSettings:
         if self.run_on and (self.draft_length != 1 or self.tree):
             raise InvalidRequestError(
                 "the LLM runs on behind single drafts only: with a block or a tree it would run twice; leave out one of them"
+            )
+        if not 1 <= self.stream_interval <= MAX_STREAM_INTERVAL:
+            raise InvalidRequestError(
+                f"a stream interval lies in 1 … {MAX_STREAM_INTERVAL} tokens, got {self.stream_interval}"
             )
         if not 0 <= self.tree <= MAX_DRAFTS:
             raise InvalidRequestError(f"a tree has 1 … {MAX_DRAFTS} nodes, or is 0 for none, got {self.tree}")

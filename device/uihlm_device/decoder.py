@@ -288,7 +288,7 @@ class Decoder:
     ) -> TokenRecord:
         """Append a token to the conversation and return its record."""
         if answer.forsaken:
-            # First, since it may wait, and fail: a token in the history that was not handed over would be nobody's.
+            # First, since it may wait, and fail: a token that was not handed over would be nobody's.
             answer.settle_forsaken(self._ledger, last=answer.ends_with(token))
         position, stop = answer.commit(token)
         charge = charge.plus(answer.purse.taken())
@@ -296,4 +296,5 @@ class Decoder:
 
     def _remote(self, conversation: Conversation, limit: int) -> Generator[TokenRecord]:
         session, stop_ids = conversation.asked(), self._drafter.stop_ids
-        return llm_alone.write(conversation, session, limit, stop_ids, self._clock, self._ledger)
+        every = self._settings.stream_interval
+        return llm_alone.write(conversation, session, limit, every, stop_ids, self._clock, self._ledger)

@@ -1,10 +1,10 @@
-"""Policy `llm`: the base station writes alone, the device prints; one request, one verdict a token."""
+"""Policy `llm`: the base station writes alone, the device prints; one request, and a verdict a token or every few."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
 
-from uihlm_device.charges import Charge, Judged, token_record
+from uihlm_device.charges import NOTHING, Charge, Judged, token_record
 from uihlm_device.conversation import Conversation
 from uihlm_device.stream.session import Session, Upload
 from uihlm_device.tokens import Origin, TokenRecord
@@ -14,17 +14,23 @@ from uihlm_wireless.ledger import Ledger
 
 
 def write(
-    conversation: Conversation, session: Session, limit: int, stop_ids: frozenset[int], clock: Clock, ledger: Ledger
+    conversation: Conversation,
+    session: Session,
+    limit: int,
+    stream_interval: int,
+    stop_ids: frozenset[int],
+    clock: Clock,
+    ledger: Ledger,
 ) -> Generator[TokenRecord]:
-    """Have up to `limit` tokens written and yield a record of each; see `Decoder.answer`.
+    """Have up to `limit` tokens written, `stream_interval` of them a verdict, and yield a record of each; see `Decoder.answer`.
 
     Raises:
         ProtocolError: for a verdict without a token.
     """
     context_ids, skipped_ids = conversation.unsent()
-    round_number = session.upload(
-        Upload(conversation.epoch, len(conversation.ids), [*context_ids, *skipped_ids], generate=limit)
-    )
+    unsent = [*context_ids, *skipped_ids]
+    upload = Upload(conversation.epoch, len(conversation.ids), unsent, generate=limit, stream_interval=stream_interval)
+    round_number = session.upload(upload)
     while True:
         verdict = session.verdict(round_number)
         bill = ledger.pop(round_number)
@@ -32,13 +38,18 @@ def write(
         clock.wait_until(bill.reached_at)
         if verdict.token is None:
             raise ProtocolError("the base station was asked to write and sent a verdict without a token")
-        position, token = len(conversation.ids), verdict.token
-        conversation.ids.append(token)
-        conversation.told = len(conversation.ids)
-        stop = token in stop_ids
         charge = Charge(bill, verdict.cost)
-        judged = Judged(1, verdict, 0)
-        yield token_record(position, token, Origin.LLM, stop=stop, draft=None, judged=judged, charge=charge)
+        for token in (*verdict.written, verdict.token):
+            position = len(conversation.ids)
+            conversation.ids.append(token)
+            conversation.told = len(conversation.ids)
+            stop = token in stop_ids
+            judged = Judged(1, verdict, 0)
+            yield token_record(position, token, Origin.LLM, stop=stop, draft=None, judged=judged, charge=charge)
+            # What a verdict cost stands on its first token.
+            charge = NOTHING
+            if stop:
+                break
         if verdict.last:
             return
         if stop:

@@ -12,6 +12,9 @@ MAX_DRAFTS = 64
 # Of a tree that is sent in several uploads.
 MAX_TREE = 1024
 
+# Tokens of `generate` that one verdict tells of: more save nothing, and a reader waits for them.
+MAX_STREAM_INTERVAL = 64
+
 # Ids that end an answer; tokenizers have one to a dozen.
 MAX_STOP_IDS = 256
 

@@ -121,7 +121,7 @@ def test_the_engine_goes_on_before_the_figures_are_made(monkeypatch):
         return replace(verdict, judgements=tuple(seen))
 
     monkeypatch.setattr(session_module, "verify_chain", noted)
-    monkeypatch.setattr(Batcher, "submit", lambda batcher, work: told.append("forward") or submit(batcher, work))
+    monkeypatch.setattr(Batcher, "submit", lambda *asked: told.append("forward") or submit(*asked))
 
     async def played(engine, batcher, session):
         device = Device(session)

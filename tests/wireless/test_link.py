@@ -156,6 +156,23 @@ def test_generate_pays_grant_and_round_trip_once():
     assert [bill.reached_at for _, bill in answers] == [at for at, _ in answers]
 
 
+@pytest.mark.parametrize(
+    ("timing", "first_s", "further_s"), [(TimingProfile(), 0.5, 0.3), (TimingProfile(None, 2.0, 0.1), 2.2, 2.0)]
+)
+def test_tokens_that_come_together_take_the_forwards_that_made_them(timing, first_s, further_s):
+    """Three forwards, the first over three positions: charged as they would be one by one, but for the downlink."""
+    together, apart = (open_link(timing=timing, rtt_s=0.2, downlink=RADIO) for _ in range(2))
+    for session in (together, apart):
+        session.ready(1, 25, 0.0)
+        upload(session, 2, now=10.0, bit=0)
+    answers = [apart.verdict(2, 25, 0.5, positions=3), apart.verdict(2, 25, 0.3), apart.verdict(2, 25, 0.3)]
+    reached_at, bill = together.verdict(2, 25, 0.5 + 2 * 0.3, positions=5, further=2)
+    assert bill.forward_s == pytest.approx(first_s + 2 * further_s)
+    assert bill.forward_s == pytest.approx(sum(one.forward_s for _, one in answers))
+    assert reached_at == pytest.approx(answers[-1][0])
+    assert 3 * bill.downlink_s == pytest.approx(sum(one.downlink_s for _, one in answers))
+
+
 def test_answers_share_the_downlink():
     session = open_link(downlink=RADIO)  # 25 bytes: 0.2 s
     session.ready(1, 25, 0.0)

@@ -196,6 +196,7 @@ class _Stream:
                 cost.forward_s,
                 cost.queue_s,
                 positions=_positions(cost),
+                further=len(verdict.written_ids),
                 ran_on=cost.ran_on,
                 stale=verdict.stale,
             )

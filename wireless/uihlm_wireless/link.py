@@ -158,6 +158,7 @@ class Session:
         queue_s: float = 0.0,
         *,
         positions: int = 1,
+        further: int = 0,
         ran_on: bool = False,
         stale: bool = False,
     ) -> tuple[float, RoundBill]:
@@ -170,13 +171,14 @@ class Session:
             queue_s: wait for the engine as measured; counts under an enforced clock alone.
             positions: what the forward ran; 0 where the LLM ran nothing for it (a stale upload, or a row left from the
                 prefill): then no forward is charged, whatever the profile says.
+            further: of these, how many were forwards of their own: with `generate`, one for each token before the last.
             ran_on: whether the forward began with the verdict before.
             stale: whether this is none: the upload was for a text that a correction has overtaken.
 
         Raises:
             ProtocolError: for a round never sent, or a reported time that is negative or not finite.
         """
-        return self._answer(round, wire_bytes, forward_s, queue_s, positions, ran_on, stale)
+        return self._answer(round, wire_bytes, forward_s, queue_s, positions, further, ran_on, stale)
 
     def _answer(
         self,
@@ -185,6 +187,7 @@ class Session:
         forward_s: float,
         queue_s: float,
         positions: int,
+        further: int = 0,
         ran_on: bool = False,
         stale: bool = False,
     ) -> tuple[float, RoundBill]:
@@ -194,7 +197,7 @@ class Session:
                     f"the base station reports {name} = {seconds} for round {round}: expected 0 or more"
                 )
         arrival_at = self.arrival_at(round)
-        charged_s = self._link.timing.charged_s(forward_s, positions)
+        charged_s = self._link.timing.charged_s(forward_s, positions, further)
         waited_s = 0.0 if self._link.clock.simulated else queue_s
         if ran_on:
             answered_at = max(arrival_at, self._basestation_free_at + waited_s + charged_s)

@@ -45,11 +45,14 @@ class TimingProfile:
         further_s = self.draft_s if self.draft_position_s is None else self.draft_position_s
         return self.draft_s + further_s * (nodes - 1)
 
-    def charged_s(self, measured_s: float, positions: int) -> float:
-        """Return what a forward over so many positions is charged; without any the LLM ran nothing, whatever the profile."""
+    def charged_s(self, measured_s: float, positions: int, further: int = 0) -> float:
+        """Return what a forward over so many positions is charged; without any the LLM ran nothing, whatever the profile.
+
+        The last `further` of them were forwards of their own, of one position each.
+        """
         if self.forward_s is None or positions == 0:
             return measured_s
-        return self.forward_s + self.position_s * (positions - 1)
+        return self.forward_s * (1 + further) + self.position_s * max(0, positions - 1 - further)
 
 
 MEASURED = TimingProfile()

@@ -81,6 +81,18 @@ class Histories:
         else:
             self._sessions[part.session] = History(kept, tuple(part.new_ids), tuple(part.parents))
 
+    def extend(self, session: int, position: int, token: int) -> bool:
+        """Remember one more id of a session that holds just `position` of them and no tree; return False if it does not."""
+        history = self[session]
+        if len(history.ids) != position or not position or history.parents:
+            return False
+        history.ids.append(token)
+        return True
+
+    def cut(self, session: int, length: int) -> None:
+        """Forget the ids of a session from `length` on."""
+        del self[session].ids[length:]
+
     def forget(self, session: int) -> None:
         """Drop a session; unknown ones are ignored."""
         self._sessions.pop(session, None)

@@ -142,6 +142,8 @@ class LlamaEngine(SlottedEngine):
                 one session.
             ModelError: if llama.cpp fails.
         """
+        if len(work) == 1 and (row := self._step(work[0])) is not None:
+            return [row]
         self._histories.check(work, self.max_context, self.vocabulary_size)
         to_trees = [part.parents is not None or self._in_trees(part.session) for part in work]
         streams = [part for part, to_tree in zip(work, to_trees, strict=True) if not to_tree]
@@ -161,6 +163,31 @@ class LlamaEngine(SlottedEngine):
         if self._trees is not None:
             self._trees.close()
         self._runtime.close()
+
+    def _step(self, part: Work) -> Float32Array | None:
+        """Run one id after all that its session has run, and return its row, `[1, V]`; None if that is not what is asked.
+
+        As `forward` does it, in a third of the time: after a forward, which has thrown it out of the caches, Python is slow.
+        """
+        session, position = part.session, part.keep_len
+        plain = (
+            len(part.new_ids) == part.rows == 1 and part.parents is None and not (part.path or part.again or part.more)
+        )
+        if not plain or self._cached(session) != position or self._in_trees(session) or position >= self.max_context:
+            return None
+        token = part.new_ids[0]
+        if not 0 <= token < self.vocabulary_size or not self._histories.extend(session, position, token):
+            return None
+        try:
+            self._runtime.decode_one(token, position, self._slots.take(session))
+            row = self._runtime.logits().copy()
+        except ModelError:
+            self._histories.cut(session, position)
+            self._drop_cache(session)
+            raise
+        self._slots.cached[session] = position + 1
+        self._slots.hold(session, False)
+        return row
 
     def _cached(self, session: int) -> int:
         if self._trees is not None and session in self._trees:

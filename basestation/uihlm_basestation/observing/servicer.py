@@ -130,7 +130,7 @@ class _Reader:
         pending.answer_bytes += response.ByteSize()
         upload = pending.request.upload
         if not is_ready and upload.generate and not response.verdict.stale:
-            pending.generated += 1
+            pending.generated += 1 + len(response.verdict.written_ids)
             if not response.verdict.last:
                 return None
         del self._pending[answer.round]

@@ -73,7 +73,7 @@ class Belief:
         self.ids += [*upload.context_ids, *upload.skipped_ids]
         self.bonus = self.tree = None
         if upload.generate:
-            self.ids += [verdict.token_id for verdict in verdicts]
+            self.ids += [token for verdict in verdicts for token in (*verdict.written_ids, verdict.token_id)]
             return
         verdict = verdicts[0]
         stands = list(verdict.path) if upload.parents else range(verdict.accepted)

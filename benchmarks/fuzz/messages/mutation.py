@@ -11,7 +11,7 @@ from benchmarks.fuzz.messages.belief import Belief
 from uihlm_proto.v1 import verification_pb2 as pb
 
 _EDGES = (0, 1, 2, 127, 128, 255, 256, 2**16, 2**31 - 1, 2**31, 2**32 - 1)
-_NUMBERS = ("round", "epoch", "first_position", "generate", "assumed_id", "continues")
+_NUMBERS = ("round", "epoch", "first_position", "generate", "assumed_id", "continues", "stream_interval")
 _LISTS = ("context_ids", "skipped_ids")
 
 

@@ -165,7 +165,8 @@ def generate(rng: random.Random, belief: Belief) -> pb.VerifyRequest | None:
     unsent = ids(rng, 2)
     if len(unsent) + 1 > belief.room:
         return None
-    return _upload(rng, belief, unsent, generate=rng.choice((1, 1, 2, 3, 5, 2**32 - 1 if rng.random() < 0.02 else 4)))
+    limit = rng.choice((1, 1, 2, 3, 5, 2**32 - 1 if rng.random() < 0.02 else 4))
+    return _upload(rng, belief, unsent, generate=limit, stream_interval=rng.choice((0, 0, 1, 2, 3, 64)))
 
 
 def audit(rng: random.Random, belief: Belief) -> pb.VerifyRequest | None:

@@ -180,6 +180,15 @@ def _continues(rng: random.Random, belief: Belief, request: pb.Upload) -> None:
     request.skipped_ids.append(1)
 
 
+def _stream_interval(rng: random.Random, belief: Belief, request: pb.Upload) -> None:
+    """Ask for verdicts every so many tokens where none are asked for, or in greater numbers than any verdict tells of."""
+    request.stream_interval = rng.choice((1, 64, 65, 2**32 - 1))
+    if rng.random() < 0.5:
+        for name in ("drafts", "audit", "parents", "continues", "assumed_id", "run_on"):
+            request.ClearField(name)
+        request.generate, request.stream_interval = 1, rng.choice((65, 2**32 - 1))
+
+
 def _run_on(rng: random.Random, belief: Belief, request: pb.Upload) -> None:
     # A word that the protocol does not have, or one beside a tree.
     request.run_on = rng.choice((1, 2, 3, -1, 2**31 - 1))
@@ -201,6 +210,7 @@ UPLOADS: dict[str, Wrong] = {
     "audit": Wrong(_audit, INVALID),
     "more than a tree's drafts": Wrong(_continues, INVALID),
     "run on": Wrong(_run_on, INVALID),
+    "stream interval": Wrong(_stream_interval, INVALID),
     "bonus that never came": Wrong(_bonus, INVALID),
 }
 

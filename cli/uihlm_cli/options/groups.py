@@ -20,7 +20,7 @@ from uihlm_cli.options.weights import WEIGHT_TYPES
 from uihlm_evaluation.prompts.datasets import NAMES
 from uihlm_evaluation.runs.configuration import ClockMode, RunConfig
 from uihlm_proto.codecs import names as codec_names
-from uihlm_proto.limits import MAX_DRAFTS
+from uihlm_proto.limits import MAX_DRAFTS, MAX_STREAM_INTERVAL
 from uihlm_wireless.energy import JouleProfile
 from uihlm_wireless.fading import FadingMode
 from uihlm_wireless.settings import PROFILE_NAMES, AirtimeBasis
@@ -116,6 +116,13 @@ upload_options: Callable[[F], F] = group(
         type=click.IntRange(1),
         default=1,
         help="Uploads that may wait for verdicts at once; 1 waits for each. With --tree the others continue the tree.",
+    ),
+    option(
+        "--stream-interval",
+        type=click.IntRange(1, MAX_STREAM_INTERVAL),
+        metavar="N",
+        default=_DEFAULT.decode.stream_interval,
+        help="Tokens a message under llm, after the first one; with more, the base station is asked less often.",
     ),
     option(
         "--run-on/--no-run-on",

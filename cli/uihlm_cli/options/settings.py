@@ -66,6 +66,7 @@ def run_config(values: Values, policies: tuple[str, ...], selection: Selection =
             draft_p_min=values["draft_p_min"],
             in_flight=values["in_flight"],
             run_on=_runs_on(values, policies),
+            stream_interval=values["stream_interval"],
             audit=values["audit"],
             # Not a flag of commands whose rows share their answers between workers.
             risk=values.get("risk"),

@@ -32,7 +32,7 @@ class _Pending:
     Attributes:
         upload: it.
         stands: whether it will be judged whatever stream it is asked on; what continues a tree does not.
-        received: verdicts so far.
+        received: of a `generate` round, tokens so far.
         tree: which it begins or continues.
     """
 
@@ -140,7 +140,8 @@ class Unanswered:
             if not pending.stands:
                 continue
             if pending.received:
-                upload = Upload(0, len(self.known), generate=upload.generate - pending.received)
+                left = upload.generate - pending.received
+                upload = Upload(0, len(self.known), generate=left, stream_interval=upload.stream_interval)
             # The bonus that the oldest one assumes has come, and is known.
             asked.append((number, replace(upload, epoch=0, assumed_id=upload.assumed_id if asked else None)))
         return asked
@@ -151,9 +152,10 @@ class Unanswered:
         upload = pending.upload
         if not pending.received:
             self.known += [*upload.context_ids, *upload.skipped_ids]
-        pending.received += 1
+        pending.received += 1 + len(verdict.written)
         path = verdict.path if upload.parents else range(verdict.accepted)
         self.known += [upload.tokens[node] for node in path]
+        self.known += verdict.written
         if verdict.token is not None:
             self.known.append(verdict.token)
         if not verdict.last:

@@ -26,6 +26,8 @@ def upload_request(round_number: int, upload: Upload) -> pb.VerifyRequest:
     message.parents.extend(upload.parents)
     message.continues = upload.continues
     message.generate = upload.generate
+    if upload.generate and upload.stream_interval > 1:
+        message.stream_interval = upload.stream_interval
     if upload.assumed_id is not None:
         message.assumed_id = upload.assumed_id
     message.run_on = cast("pb.RunOn", int(upload.run_on))
@@ -38,8 +40,11 @@ _ROUNDING = 1e-6
 
 def check_verdict(message: pb.Verdict, vocabulary_size: int) -> None:
     """Raise ProtocolError if a verdict holds what no base station can mean: it would reach models, clocks and results."""
-    if message.HasField("token_id") and message.token_id >= vocabulary_size:
-        raise ProtocolError(f"the base station sent token {message.token_id}, the vocabulary has {vocabulary_size}")
+    for token in (*message.written_ids, message.token_id):
+        if token >= vocabulary_size:
+            raise ProtocolError(f"the base station sent token {token}, the vocabulary has {vocabulary_size}")
+    if message.written_ids and not message.HasField("token_id"):
+        raise ProtocolError("the base station sent tokens before one that it did not send")
     shares = (message.y_d, message.reject_probability, message.total_variation, message.skipped_reject_probability)
     if not all(0.0 <= value <= 1.0 + _ROUNDING for values in shares for value in values):
         raise ProtocolError("the base station sent a probability outside 0 … 1")
@@ -75,6 +80,7 @@ def verdict_of(message: pb.Verdict, generating: bool) -> Verdict:
         skipped_reject_prob=tuple(message.skipped_reject_probability),
         cost=cost_of(message.cost),
         path=tuple(message.path),
+        written=tuple(message.written_ids),
     )
 
 

@@ -45,7 +45,7 @@ class RemoteSession:
         self._abandoned = False
         # Rounds that may have many verdicts.
         self._generating: set[int] = set()
-        # Answers each round may still have: no base station fills this device's memory with more.
+        # Of each round, answers that may still come, or tokens of `generate`: nobody fills this device's memory with more.
         self._due: dict[int, int] = {}
 
     def open(self, prefix_ids: Sequence[int], key: bytes, *, again: bool = False) -> int:
@@ -198,7 +198,7 @@ class RemoteSession:
                 number = (response.ready if response.HasField("ready") else response.verdict).round
                 with self._lock:
                     waiting = self._answers.get(number)
-                    due = self._due[number] = self._due.get(number, 0) - 1
+                    due = self._due[number] = self._due.get(number, 0) - 1 - len(response.verdict.written_ids)
                 if waiting is None:
                     raise ProtocolError(f"the base station answered round {number}, which was never asked")
                 if due < 0:

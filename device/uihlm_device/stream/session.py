@@ -30,6 +30,7 @@ class Upload:
         payloads: codec bytes of each draft.
         tokens: the drafts' ids, which the payloads hold as well; not sent.
         generate: with no drafts, how many tokens the LLM may write.
+        stream_interval: with `generate`, tokens a verdict, but for the first, which tells of one, and the last.
         assumed_id: the bonus token that this upload takes for granted, whose verdict is still in flight.
         parents: of a tree, the index in `payloads` of each draft's parent, −1 for a root; empty for a chain.
         continues: of a tree, how many of its nodes were sent before; then `parents` counts from its first node.
@@ -44,6 +45,7 @@ class Upload:
     payloads: Sequence[bytes] = ()
     tokens: Sequence[int] = ()
     generate: int = 0
+    stream_interval: int = 1
     assumed_id: int | None = None
     parents: Sequence[int] = ()
     continues: int = 0
@@ -87,6 +89,7 @@ class Verdict:
         last: the last verdict of a `generate` round.
         cost: what it cost the base station.
         path: of a tree, the nodes that stand, from a root down.
+        written: of a `generate` round, tokens before `token` that no verdict has told of.
     """
 
     accepted: int
@@ -99,6 +102,7 @@ class Verdict:
     last: bool = True
     cost: Cost = field(default_factory=Cost)
     path: Sequence[int] = ()
+    written: Sequence[int] = ()
 
 
 class SilentError(UnavailableError):

@@ -224,15 +224,18 @@ class _Pricing:
         session.upload(number, clock.now(), self._model_bit(first), first.payload_bits, first.uplink_wire_bytes)
         ledger.charge_request(session.request_bill)
         for place, line in enumerate(lines):
-            # One answer a round, but one a token where the LLM writes alone.
-            if place and line.origin is not Origin.LLM:
+            # One answer a round; where the LLM writes alone, one a token or every few, and the first of these has its bytes.
+            writes = line.origin is Origin.LLM
+            if place and not (writes and line.wire_bytes):
                 yield line
                 continue
+            beside = itertools.takewhile(lambda later: not later.wire_bytes, lines[place + 1 :]) if writes else ()
             arrived_at, answer = session.verdict(
                 number,
                 line.wire_bytes - line.uplink_wire_bytes,
                 line.forward_s,
                 positions=line.llm_positions if line.llm_forwards else 0,
+                further=sum(1 for _ in beside),
                 # The base station ran on before every round but an answer's first, and that ran nothing.
                 ran_on=self._now.decode.run_on and line.policy == HLM,
             )

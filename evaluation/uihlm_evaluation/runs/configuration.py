@@ -134,7 +134,11 @@ class RunConfig:
 def _given(fields: list[tuple[str, Any]]) -> dict[str, Any]:
     # A run without one of these keeps the digest it had before there were any.
     optional = ("learned", "outage", "trace", "meter", "llm_dtype", "run_on", "draft_p_min")
-    return {name: value for name, value in fields if name not in optional or value not in (None, False)}
+    return {
+        name: value
+        for name, value in fields
+        if not (name in optional and value in (None, False)) and (name, value) != ("stream_interval", 1)
+    }
 
 
 def _plain(value: object) -> Any:

@@ -143,6 +143,61 @@ def test_failed_forward_leaves_the_sessions_as_they_were(engine, reference, monk
     assert np.abs(softmax(rows) - reference([5, 6, 7, 8], 1)).max() < PROBABILITY_TOLERANCE
 
 
+def test_a_step_has_the_floats_of_any_other_forward(engine, monkeypatch):
+    """One id behind all that was run goes a shorter way, whose rows and bookkeeping are those of the long one."""
+    ids = [5, 6, 7, 8, 9, 10]
+    steps = []
+    for session, short in ((0, True), (1, False)):
+        with monkeypatch.context() as patch:
+            taken = []
+            step = engine._step
+            patch.setattr(engine, "_step", lambda part, step=step, short=short: step(part) if short else None)
+            decode = engine._runtime.decode
+            patch.setattr(
+                engine._runtime, "decode", lambda *asked, taken=taken, decode=decode: taken.append(1) or decode(*asked)
+            )
+            engine.forward([Work(session, 0, ids[:2], 1)])
+            steps.append([engine.forward([Work(session, at, [ids[at]], 1)])[0] for at in range(2, 6)])
+            assert len(taken) == (1 if short else 5)
+            # After a rollback, which is no step, and beside it.
+            steps[-1] += engine.forward([Work(session, 3, [11], 1)])
+            steps[-1] += engine.forward([Work(session, 4, [12], 1)])
+    assert all(np.array_equal(a, b) for a, b in zip(*steps, strict=True))
+    assert engine._histories[0].ids == engine._histories[1].ids == [5, 6, 7, 11, 12]
+    assert engine.cached_sessions == {0, 1}
+
+
+def test_a_bad_or_failed_step_leaves_the_session_as_it_was(engine, reference, monkeypatch):
+    engine.forward([Work(0, 0, [5, 6, 7], 0)])
+    for bad, sentence in (
+        (Work(0, 4, [5], 1), "holds 3"),
+        (Work(0, 3, [49152], 1), "vocabulary"),
+        (Work(0, 3, [-1], 1), "vocabulary"),
+    ):
+        with pytest.raises(InvalidRequestError, match=sentence):
+            engine.forward([bad])
+    for name in ("decode_one", "logits"):
+        with monkeypatch.context() as patch:
+
+            def fail(*_):
+                raise ModelError("broken")
+
+            patch.setattr(engine._runtime, name, fail)
+            with pytest.raises(ModelError, match="broken"):
+                engine.forward([Work(0, 3, [9], 1)])
+        assert engine._histories[0].ids == [5, 6, 7] and engine.cached_sessions == frozenset()
+        (rows,) = engine.forward([Work(0, 3, [8], 1)])
+        assert np.abs(softmax(rows) - reference([5, 6, 7, 8], 1)).max() < PROBABILITY_TOLERANCE
+        engine.forward([Work(0, 2, [7], 1)])
+
+
+def test_a_full_context_takes_no_step(engine):
+    engine.forward([Work(0, 0, [5] * 511, 1)])
+    engine.forward([Work(0, 511, [6], 1)])
+    with pytest.raises(InvalidRequestError, match="512"):
+        engine.forward([Work(0, 512, [7], 1)])
+
+
 def test_closed_session_is_forgotten(engine):
     engine.forward([Work(0, 0, [5, 6], 0)])
     engine.close_session(0)

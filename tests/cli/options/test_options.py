@@ -23,6 +23,7 @@ SETTINGS = {
     "--max-tokens": ("7", "decode.max_tokens", 7),
     "--draft-length": ("4", "decode.draft_length", 4),
     "--draft-p-min": ("0.25", "decode.draft_p_min", 0.25),
+    "--stream-interval": ("8", "decode.stream_interval", 8),
     "--in-flight": ("3", "decode.in_flight", 3),
     "--no-run-on": (None, "decode.run_on", False),
     "--tree": ("16", "decode.tree", 16),

@@ -83,6 +83,22 @@ def test_equals_a_fresh_run_under_those_settings(change):
     assert unlike(contents("billed"), contents("fresh")) == []
 
 
+def test_equals_a_fresh_run_where_tokens_come_several_a_message():
+    several, change = (
+        ("--stream-interval", "3"),
+        ("--forward-time-s", "0.09", "--position-time-s", "0.004", "--rtt-s", "0.07"),
+    )
+    evaluated("saved", *TIMED, *several, policies=("llm",))
+    evaluated("fresh", *TIMED, *several, *change, policies=("llm",))
+    rebilled("saved", "billed", *change)
+    assert unlike(contents("billed"), contents("fresh")) == []
+    evaluated("singly", *TIMED, *change, policies=("llm",))
+    told = {
+        folder: [line["wire_bytes"] > 0 for line in lines(f"{folder}/rounds.jsonl")] for folder in ("fresh", "singly")
+    }
+    assert sum(told["fresh"]) < sum(told["singly"]) == len(told["singly"])
+
+
 @pytest.mark.parametrize(
     ("codec", "before", "now"),
     [

@@ -38,6 +38,15 @@ def test_generated_tokens_are_known_one_by_one_and_only_the_rest_is_asked_for():
     assert mirror.known == [*PREFIX, 4, 5, 6]
 
 
+def test_tokens_that_come_several_at_a_time_are_known_and_the_rest_asked_for_likewise():
+    mirror = opened()
+    mirror.add(1, Upload(0, 3, generate=10, stream_interval=4))
+    mirror.take(1, Verdict(0, 5, last=False))
+    mirror.take(1, Verdict(0, 9, last=False, written=[6, 7, 8]))
+    assert mirror.again() == [(1, Upload(0, 8, generate=5, stream_interval=4))]
+    assert mirror.known == [*PREFIX, 5, 6, 7, 8, 9]
+
+
 def test_correction_fells_what_was_built_on_it():
     mirror = opened()
     mirror.add(1, upload(3, [5]))
