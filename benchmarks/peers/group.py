@@ -23,11 +23,13 @@ from benchmarks.peers.measured import (
     BLOCKS,
     EARLY_LENGTH,
     EARLY_P_MIN,
+    INTERVAL,
     BlockAnswers,
     Measured,
     Stopwatch,
     block_name,
     early_name,
+    interval_name,
 )
 from benchmarks.peers.ours import Ours, opened
 from benchmarks.peers.peer import Peer
@@ -59,6 +61,7 @@ def _ours(stack: contextlib.ExitStack, threads: int) -> dict[str, Peer]:
     stream = stack.enter_context(opened(engine))
     return {
         "llm": Ours(stream, drafter, "llm"),
+        interval_name(): Ours(stream, drafter, "llm", interval=INTERVAL),
         "hlm": Ours(stream, drafter),
         "hlm, dense32": Ours(stream, drafter, codec="dense32"),
         **{

@@ -14,9 +14,17 @@ BLOCKS = {"coupled": (2, 3, 4), "dense32": (2, 3, 4)}
 LENGTHS = sorted({length for those in BLOCKS.values() for length in those})
 
 
+# Where the LLM writes alone, tokens a message (`--stream-interval`) besides one.
+INTERVAL = 8
+
 # Blocks that end with a draft in doubt (`--draft-p-min`): at most so many drafts, as many as the blocks they are held against,
 # and the probability below which one is in doubt. With a greater one most would be single drafts.
 EARLY_LENGTH, EARLY_P_MIN = 2, 0.4
+
+
+def interval_name() -> str:
+    """Return what `llm` is called with several tokens a message."""
+    return f"llm, {INTERVAL} tokens a message"
 
 
 def block_name(codec: str, length: int) -> str:
@@ -31,7 +39,7 @@ def early_name(codec: str) -> str:
 
 # Held against each other within a few per cent: the LLM alone, and the blocks that the bound is highest for on CPUs.
 NEAREST = (
-    *("llama.cpp", "llm", "bare stream"),
+    *("llama.cpp", "llm", interval_name(), "bare stream"),
     *(name for codec, lengths in BLOCKS.items() for name in (block_name(codec, min(lengths)), early_name(codec))),
 )
 

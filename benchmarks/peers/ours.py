@@ -141,6 +141,7 @@ class Ours:
     codec: str = "coupled"
     length: int = 1
     p_min: float = 0.0
+    interval: int = 1
     answers: list[Judged] = field(default_factory=list)
 
     def write(self, prompt: Sequence[int], tokens: int, seed: int) -> int:
@@ -157,7 +158,14 @@ class Ours:
             self.drafter,
             uplink,
             policy(self.name, PolicySettings()),
-            DecodeSettings(sampling, tokens, draft_length=self.length, draft_p_min=self.p_min, run_on=self.length == 1),
+            DecodeSettings(
+                sampling,
+                tokens,
+                draft_length=self.length,
+                draft_p_min=self.p_min,
+                run_on=self.length == 1,
+                stream_interval=self.interval,
+            ),
             stream.clock,
             stream.ledger,
             TimingProfile(),
