@@ -52,6 +52,7 @@ WAYS = {
     "skipping in flight, audited": Way("ui", "dense32", (("in_flight", 3), ("audit", True))),
     "tree": Way("hlm", "coupled", (("tree", 8),)),
     "llm": Way("llm"),
+    "llm, several tokens a message": Way("llm", "dense32", (("stream_interval", 3),)),
     "the LLM runs on": Way("hlm", "dense32", (("run_on", 1),)),
     "the LLM runs on, in flight": Way("hlm", "dense32", (("run_on", 1), ("in_flight", 3))),
 }

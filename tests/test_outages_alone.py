@@ -24,7 +24,7 @@ def address() -> Iterator[Address]:
 
 
 ASKED = {Origin.ACCEPTED, Origin.RESAMPLED, Origin.BONUS}
-LOCAL_WAYS = {name: way for name, way in WAYS.items() if name != "llm"}
+LOCAL_WAYS = {name: way for name, way in WAYS.items() if way.policy != "llm"}  # which has no drafter
 LOCAL_WAYS["tree in flight"] = TREE_IN_FLIGHT
 
 

@@ -12,6 +12,7 @@ DRAFTERS, LLMS = 5, 9
 DRAFTED, TARGET = contextual(V, 1), mixed(contextual(V, 1), contextual(V, 2), 0.4)
 WAYS = [
     ("llm", "coupled", {}),
+    ("llm", "coupled", {"stream_interval": 5}),
     ("hlm", "coupled", {}),
     ("hlm", "dense32", {"draft_length": 3}),
     ("hlm", "coupled", {"draft_length": 3}),
@@ -43,9 +44,10 @@ def test_the_llms_own_ends_no_answer_and_the_devices_does(policy, codec, decode)
     assert sum(LLMS in answer[:-1] for answer in tokens) > 10
 
 
-def test_a_base_station_that_is_told_of_none_goes_by_its_own():
+@pytest.mark.parametrize("interval", [1, 5])
+def test_a_base_station_that_is_told_of_none_goes_by_its_own(interval):
     """As one that does not know the field: what the LLM writes alone then ends where either of the two would end it."""
-    tokens, stopped = written([LLMS], "llm", "coupled", {}, stop_ids=frozenset())
+    tokens, stopped = written([LLMS], "llm", "coupled", {"stream_interval": interval}, stop_ids=frozenset())
     assert all(answer[-1] in (DRAFTERS, LLMS) or len(answer) == 24 for answer in tokens)
     assert {answer[-1] for answer, stop in zip(tokens, stopped, strict=True) if stop} == {DRAFTERS}
     assert any(answer[-1] == LLMS and len(answer) < 24 for answer in tokens)

@@ -19,7 +19,7 @@ class Origin(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TokenRecord:
-    """One committed token. A round's costs stand on its first token; the others of the round carry zeros.
+    """One committed token. A round's costs stand on its first token, under `llm` a message's; the others carry zeros.
 
     Attributes:
         position: absolute, counted from the first prompt token.

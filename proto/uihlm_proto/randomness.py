@@ -139,8 +139,10 @@ class Draws:
 
     def words(self, role: Role, position: int, count: int) -> npt.NDArray[np.uint64]:
         """Return the words of indices 0 … count-1, `[count]` of uint64."""
-        if self._ahead is not None and self._ahead[:2] == (role, position) and self._ahead[2].size >= count:
-            return self._ahead[2][:count]
+        # Read once: another thread may prepare something else meanwhile.
+        ahead = self._ahead
+        if ahead is not None and ahead[:2] == (role, position) and ahead[2].size >= count:
+            return ahead[2][:count]
         return words(self._key, role, position, count)
 
     def uniform(self, role: Role, position: int) -> float:

@@ -197,6 +197,10 @@ def test_seconds_and_joules_are_those_of_all_its_forwards():
         ({"generate": 5, "stream_interval": 65}, "64 tokens at most"),
         ({"generate": 5, "stream_interval": 2**32 - 1}, "64 tokens at most"),
         ({"drafts": [pb.Draft(payload=b"\x01")], "stream_interval": 2}, "goes with generate"),
+        (
+            {"drafts": [pb.Draft(payload=b"\x01")], "parents": [-1], "continues": 2, "stream_interval": 2},
+            "drafts and their parents, and nothing else",
+        ),
     ],
 )
 def test_an_interval_that_is_none_is_refused(fields, why):

@@ -202,7 +202,7 @@ class RemoteSession:
                 if waiting is None:
                     raise ProtocolError(f"the base station answered round {number}, which was never asked")
                 if due < 0:
-                    raise ProtocolError(f"the base station answered round {number} more often than it was asked to")
+                    raise ProtocolError(f"the base station sent more on round {number} than it was asked for")
                 waiting.put(response)
             self._fail(UnavailableError("the base station ended the session: connect again to go on"))
         except grpc.aio.AioRpcError as error:

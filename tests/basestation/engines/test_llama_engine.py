@@ -152,9 +152,9 @@ def test_a_step_has_the_floats_of_any_other_forward(engine, monkeypatch):
             taken = []
             step = engine._step
             patch.setattr(engine, "_step", lambda part, step=step, short=short: step(part) if short else None)
-            decode = engine._runtime.decode
+            run = engine._runtime.decode
             patch.setattr(
-                engine._runtime, "decode", lambda *asked, taken=taken, decode=decode: taken.append(1) or decode(*asked)
+                engine._runtime, "decode", lambda *asked, taken=taken, run=run: taken.append(1) or run(*asked)
             )
             engine.forward([Work(session, 0, ids[:2], 1)])
             steps.append([engine.forward([Work(session, at, [ids[at]], 1)])[0] for at in range(2, 6)])

@@ -75,6 +75,7 @@ def told(
         ("random", "dense16", {}),
         ("hlm", "coupled", {"tree": 6}),
         ("llm", "coupled", {}),
+        ("llm", "coupled", {"stream_interval": 4}),
     ],
 )
 def test_what_is_told_is_what_the_device_knows(policy, codec, decode):

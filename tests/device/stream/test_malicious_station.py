@@ -90,6 +90,7 @@ LIES = {
     "joules that are none": costing(energy_j=math.nan),
     "joules without end": costing(energy_j=math.inf),
     "negative joules": costing(energy_j=-0.5),
+    "tokens besides the one asked for": lambda upload: [good(upload, written_ids=[1], token_id=1)],
     "another round": lambda upload: [pb.VerifyResponse(verdict=pb.Verdict(round=upload.round + 9, token_id=1))],
     "ready again": lambda upload: [pb.VerifyResponse(ready=pb.Ready(round=upload.round))],
     "nothing said": lambda upload: [pb.VerifyResponse()],
@@ -130,10 +131,28 @@ def test_a_base_station_that_answers_without_end_is_hung_up_on():
 
 def test_a_base_station_that_writes_more_than_it_was_asked_to_is_hung_up_on():
     with lying(lambda upload: (verdict(upload, token_id=1) for _ in range(10_000))) as (liar, address):
-        with pytest.raises(ProtocolError, match="more often than it was asked to"):
+        with pytest.raises(ProtocolError, match=r"more on round . than it was asked for"):
             written(address, "llm")
         time.sleep(0.2)
         assert liar.sent < 10_000
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        # 16 are asked for.
+        ({"written_ids": [1] * 16, "token_id": 1}, "more on round . than it was asked for"),
+        ({"written_ids": [1, V], "token_id": 1}, f"sent token {V}, the vocabulary has {V}"),
+        ({"written_ids": [2**32 - 1], "token_id": 1}, "the vocabulary has"),
+        ({"written_ids": [1]}, "tokens before one that it did not send"),
+    ],
+)
+def test_tokens_that_come_together_are_looked_at_each(fields, why):
+    with (
+        lying(lambda upload: [verdict(upload, last=True, **fields)]) as (_, address),
+        pytest.raises(ProtocolError, match=why),
+    ):
+        written(address, "llm", stream_interval=8)
 
 
 def test_a_message_larger_than_any_true_one_is_not_taken():
