@@ -41,7 +41,7 @@ class AttentionTap:
     def __init__(self, layer: int) -> None:
         """Watch a layer, counted from 0."""
         self._tensors = GraphTensors()
-        self._attention = collections.defaultdict[int, FusedAttention](lambda: FusedAttention(self._tensors))
+        self._attention = collections.defaultdict[int, FusedAttention](lambda: FusedAttention(GraphTensors()))
         self._answers = _Answers(self)
         # llama.cpp passes (tensor, ask, user data); a C callee may take fewer arguments than it is given, so the
         # dictionary's look-up fits as it is.
@@ -52,7 +52,8 @@ class AttentionTap:
         self._tokens = 0
         self._length = 0
         self._error: Exception | None = None
-        self._weights: dict[int, Float32Array] = {}
+        # Layers caught, and their weights once somebody asks.
+        self._weights: dict[int, Float32Array | None] = {}
         self.watch((layer,))
 
     def watch(self, layers: tuple[int, ...]) -> None:
@@ -85,17 +86,23 @@ class AttentionTap:
             attention.kept = min(attention.kept, length - tokens)
 
     def weights(self, layer: int) -> Float32Array:
-        """Return what was caught of a layer, `[head, row, length]`, rows summing to 1.
+        """Return what was caught of a layer, `[head, row, length]`, rows summing to 1; before the next batch runs.
 
         Raises:
             ModelError: if it could not be read.
         """
-        if self._error is not None:
+        try:
+            if self._error is not None:
+                raise self._error
+            weights = self._weights[layer]
+            if weights is None:
+                weights = self._weights[layer] = self._attention[layer].weights(self._length)
+        except ModelError as error:
             raise ModelError(
-                f"the attention weights of layer {layer} cannot be read: {self._error}; use a policy without importance, or "
+                f"the attention weights of layer {layer} cannot be read: {error}; use a policy without importance, or "
                 "--backend torch"
-            ) from self._error
-        return self._weights[layer]
+            ) from error
+        return weights
 
     def answer(self, tensor: int) -> bool:
         """Answer llama.cpp about a tensor whose address is not known: asked first, then called back with its data."""
@@ -109,7 +116,8 @@ class AttentionTap:
             if self._asked != tensor:
                 self._asked = tensor
                 return True
-            self._weights[layer] = self._attention[layer].weights(tensor, self._tokens, self._length, self._every_row)
+            self._attention[layer].catch(tensor, self._tokens, self._every_row)
+            self._weights[layer] = None
         # Nothing may leave a callback: llama.cpp would take the missing answer for "stop". `weights` raises it again.
         except Exception as error:
             self._error = error

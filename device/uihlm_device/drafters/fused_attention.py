@@ -2,9 +2,10 @@
 
     A = softmax(s · Q Kᵀ + M)       M: 0 where a token sees a cell, −∞ where it does not
 
-Q, K and M are inputs of the graph's node and can be read behind it: Q of the batch's tokens, K from the cache. A row is few
-products. What takes time is to turn a whole cache of 16-bit keys into floats for each, so those are kept, and only the cells
-that are new are read; and Python that a forward has just thrown out of the processor's caches, so there is little of it.
+Q, K and M are inputs of the graph's node. Q of the batch's tokens and M are caught while the graph runs, since its later nodes
+take their memory; K stays in the cache. A row is few products. What takes time is to turn a whole cache of 16-bit keys into
+floats for each, so those are kept, and only the cells that are new are read; and Python that a forward has just thrown out of
+the processor's caches, so there is little of it, and what can wait is done behind the forward, with all else that is.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from uihlm_device.drafters.graph_tensors import GraphTensors
+from uihlm_device.drafters.graph_tensors import FusedNode, GraphTensors
 from uihlm_device.record import Float32Array
 from uihlm_models.errors import ModelError
 
@@ -35,35 +36,49 @@ class FusedAttention:
     """
 
     def __init__(self, tensors: GraphTensors) -> None:
+        """Read with `tensors`, which nobody else does: what it read last is looked at later."""
         self._tensors = tensors
         self._keys: Float32Array = np.empty((1, 0, 1), np.float32)
         # Where what is read goes: the same memory.
         self._places: npt.NDArray[Any] = self._keys
         self.kept = 0
+        self._node: FusedNode | None = None
+        self._queries = self._mask = self._places
 
-    def weights(self, output: int, tokens: int, length: int, every_row: bool) -> Float32Array:
-        """Return A of the batch's last token, or of every one: `[head, row, length]`, rows summing to 1.
+    def catch(self, output: int, tokens: int, every_row: bool) -> None:
+        """Take the queries of a batch's last token, or of every one, and what each sees, while the graph runs.
 
         Args:
             output: address of the tensor that holds the layer's heads' outputs, just computed.
             tokens: positions of the batch.
-            length: positions of the sequence, the batch's included.
             every_row: of every token, not of the last one alone.
 
         Raises:
-            ModelError: if cells are not positions, or weights depend on more than Q and K (distances, sinks).
+            ModelError: if its attention is not fused, or weights depend on more than Q and K (sinks).
         """
-        node = self._tensors.fused(output)
+        self._node = node = self._tensors.fused(output)
         if not node.mask or node.sinks:
             raise ModelError(
                 "a token's weights on the positions it sees do not sum to 1 (sinks), or it sees all (no mask)"
             )
         first = 0 if every_row else tokens - 1
-        mask = self._tensors.rows(node.mask, first, tokens)[0]
+        self._queries = self._tensors.rows(node.queries, first, tokens)
+        self._mask = self._tensors.rows(node.mask, first, tokens)[0]
+
+    def weights(self, length: int) -> Float32Array:
+        """Return A of what was caught, `[head, row, length]`, rows summing to 1; its graph has run, and no other since.
+
+        Args:
+            length: positions of the sequence, the batch's included.
+
+        Raises:
+            ModelError: if cells are not positions, or weights depend on distances too.
+        """
+        node, q, mask = self._node, self._queries, self._mask
+        assert node is not None, "weights are asked for once queries have been caught"
+        heads, rows, width = q.shape
         unseen = self._unseen(mask[-1].tobytes(), mask.itemsize, length)
         self._keep(node.keys, length)
-        q = self._tensors.rows(node.queries, first, tokens)
-        heads, rows, width = q.shape
         # Heads that share keys are neighbours.
         shared = q.reshape(len(self._keys), -1, width)
         scores: Float32Array = (shared @ self._keys[:, :length].transpose(0, 2, 1)).reshape(heads, rows, length)

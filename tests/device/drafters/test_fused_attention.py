@@ -48,7 +48,7 @@ class Graph:
 
     def rows(self, address, start, stop):
         self.read.append((address, start, stop))
-        return self.tensors[address][:, start:stop]
+        return self.tensors[address][:, start:stop].copy()
 
     def expected(self, length):
         """softmax(softcap(s · Q Kᵀ) + M), head by head, in float64."""
@@ -62,13 +62,25 @@ class Graph:
         return found
 
 
+def weights(attention, tokens, length, every_row):
+    """As a graph runs, and once it has: what later nodes of it write over is not looked at any more."""
+    graph = attention._tensors
+    attention.catch(0, tokens, every_row)
+    held = dict(graph.tensors)
+    for address in (QUERIES, MASK):
+        graph.tensors[address] = np.full_like(held[address], np.nan)
+    found = attention.weights(length)
+    graph.tensors = held
+    return found
+
+
 @pytest.mark.parametrize("softcap", [0.0, 1.5])
 @pytest.mark.parametrize("keys_as", [np.float32, np.float16, np.uint16])
 def test_weights_are_the_softmax_of_the_scaled_products(keys_as, softcap):
     graph = Graph(3, 9, keys_as, softcap=softcap)
-    every = FusedAttention(graph).weights(0, 3, 9, every_row=True)
+    every = weights(FusedAttention(graph), 3, 9, every_row=True)
     np.testing.assert_allclose(every, graph.expected(9), atol=1e-6)
-    last = FusedAttention(graph).weights(0, 3, 9, every_row=False)
+    last = weights(FusedAttention(graph), 3, 9, every_row=False)
     np.testing.assert_allclose(last, every[:, -1:], atol=1e-6)
 
 
@@ -80,7 +92,7 @@ def test_keys_are_read_once_and_again_where_positions_ran_again():
             attention.kept = kept
             # What was kept came from other graphs: these positions' keys must be this one's.
             attention._keys[:, :kept] = graph.keys[:, :kept]
-        np.testing.assert_allclose(attention.weights(0, 1, length, False), graph.expected(length), atol=1e-6)
+        np.testing.assert_allclose(weights(attention, 1, length, False), graph.expected(length), atol=1e-6)
         assert (KEYS, *read) in graph.read
         assert attention.kept == length
 
@@ -88,10 +100,10 @@ def test_keys_are_read_once_and_again_where_positions_ran_again():
 def test_more_positions_than_there_was_room_for(monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "CELLS", 700)
     attention = FusedAttention(Graph(1, 200))
-    attention.weights(0, 1, 200, False)
+    weights(attention, 1, 200, False)
     graph = attention._tensors = Graph(1, 600)
     attention._keys[:, :200] = graph.keys[:, :200]
-    np.testing.assert_allclose(attention.weights(0, 1, 600, False), graph.expected(600), atol=1e-6)
+    np.testing.assert_allclose(weights(attention, 1, 600, False), graph.expected(600), atol=1e-6)
     assert (KEYS, 200, 600) in graph.read
 
 
@@ -117,7 +129,7 @@ def test_cells_that_are_not_positions_are_refused(spoil):
     spoil(graph)
     for every_row in (False, True):
         with pytest.raises(ModelError, match="by position"):
-            FusedAttention(graph).weights(0, 2, 9, every_row)
+            weights(FusedAttention(graph), 2, 9, every_row)
 
 
 def test_what_lies_outside_a_window_weighs_nothing():
@@ -125,15 +137,15 @@ def test_what_lies_outside_a_window_weighs_nothing():
     for row, token in enumerate(range(6, 9)):
         graph.mask[0, row, : token - 3] = -np.inf
     for every_row in (False, True):
-        weights = FusedAttention(graph).weights(0, 3, 9, every_row)
-        np.testing.assert_allclose(weights, graph.expected(9)[:, 0 if every_row else 2 :], atol=1e-6)
-        assert np.all(weights[:, -1, :5] == 0.0) and np.all(weights[:, -1, 5:] > 0.0)
+        found = weights(FusedAttention(graph), 3, 9, every_row)
+        np.testing.assert_allclose(found, graph.expected(9)[:, 0 if every_row else 2 :], atol=1e-6)
+        assert np.all(found[:, -1, :5] == 0.0) and np.all(found[:, -1, 5:] > 0.0)
 
 
 @pytest.mark.parametrize("without", [{"sinks": 5}, {"mask": 0}])
 def test_weights_that_do_not_sum_to_one_are_refused(without):
     with pytest.raises(ModelError, match="sinks"):
-        FusedAttention(Graph(1, 4, **without)).weights(0, 1, 4, False)
+        FusedAttention(Graph(1, 4, **without)).catch(0, 1, False)
 
 
 class Memory:
@@ -224,23 +236,27 @@ def test_positions_that_run_again_are_read_again():
 @pytest.mark.slow
 def test_weights_times_values_are_what_the_library_puts_out(monkeypatch):
     """The equation on the bundled model: A · V is the node's own output, but for its 16-bit numbers."""
-    found = []
-    honest = FusedAttention.weights
+    found, put_out = [], {}
+    honest_catch, honest_weights = FusedAttention.catch, FusedAttention.weights
 
-    def weights(self, output, tokens, length, every_row):
-        own = honest(self, output, tokens, length, every_row)
-        tensors = self._tensors
-        values = tensors.rows(tensors.fused(output).values, 0, length)
+    def catch(self, output, tokens, every_row):
+        honest_catch(self, output, tokens, every_row)
+        source = ctypes.c_void_p.from_address(output + 152).value
+        # [token, head, width]
+        outputs = GraphTensors().rows(source, 0, len(self._queries))
+        put_out[self] = outputs[-self._queries.shape[1] :].copy()
+
+    def weights(self, length):
+        own = honest_weights(self, length)
+        values = GraphTensors().rows(self._node.values, 0, length)
         if values.dtype == np.uint16:
             values = (values.astype(np.uint32) << 16).view(np.float32)
         values = values.astype(np.float64)
         values = values.repeat(len(own) // len(values), axis=0)
-        source = ctypes.c_void_p.from_address(output + 152).value
-        # [token, head, width]
-        outputs = tensors.rows(source, 0, len(own))[-own.shape[1] :].copy()
-        found.append((np.einsum("hrn,hnw->rhw", own, values), outputs))
+        found.append((np.einsum("hrn,hnw->rhw", own, values), put_out[self]))
         return own
 
+    monkeypatch.setattr(FusedAttention, "catch", catch)
     monkeypatch.setattr(FusedAttention, "weights", weights)
     drafter = LlamaDrafter(bundled.slm_path(), attention_layer=22, max_context=512, n_threads=1)
     found.clear()  # of the row that was tried at the load

@@ -11,10 +11,14 @@ from scipy.optimize import brentq
 from scipy.stats import binom
 
 from uihlm_device.rules.uncertainty import (
+    _NEAR,
+    _POWERS,
+    _RATE,
     MIDPOINTS,
     SAMPLES,
     Estimator,
-    _binned,
+    _Grid,
+    _power_sums,
     draft_probabilities,
     expected,
     expected_before,
@@ -90,19 +94,34 @@ def test_a_crowd_of_equals_far_below_counts_exactly(tokens, gap, spread):
     assert found == pytest.approx([tempered(z, 0, theta) for theta in MIDPOINTS], abs=2e-5)
 
 
-@pytest.mark.parametrize("tokens", [1, 300, 49_152, 262_143])
-@pytest.mark.parametrize("where", [200.0, 200.999, 8191.5])
-def test_one_sum_tells_how_many_fall_into_a_bin_and_where_they_lie(tokens, where):
-    """A crowd in one bin, at its edge too, beside tokens all over the others."""
-    spread = np.random.default_rng(3).uniform(0, 8192, tokens)
-    depth = np.concatenate([np.full(tokens, where), spread]).astype(np.float32)
-    index = depth.astype(int)
-    expected_counts = np.bincount(index)[128:]
-    filled = expected_counts > 0
-    sums = np.bincount(index, weights=depth.astype(np.float64))[128:]
-    counts, means = _binned(depth, 128)
-    assert (counts == expected_counts[filled]).all()
-    assert means == pytest.approx(sums[filled] / expected_counts[filled], rel=0, abs=1e-4)
+def test_powers_combine_to_what_a_token_weighs_however_deep_it_lies():
+    """Not at the depths alone at which they were fitted, nor at the midpoints alone."""
+    temperatures = np.concatenate([np.geomspace(1e-3, 2.0, 300), MIDPOINTS])
+    gaps = -np.concatenate([np.linspace(_NEAR, 60, 5001), np.linspace(60, 700, 300)])
+    weight = np.exp(np.outer(gaps, 1.0 / temperatures))
+    combined = np.exp(_RATE * np.outer(gaps, _POWERS)) @ _Grid(temperatures).combination.T
+    error = np.abs(combined - weight)
+    assert (error <= np.maximum(1.5e-5 * weight, 3.2e-10)).all()
+    # Nor do great numbers of both signs meet: float32 sums of powers are good enough.
+    assert (
+        np.abs(_Grid(temperatures).combination) @ np.exp(_RATE * np.outer(_POWERS, gaps))
+        < 5 * np.maximum(weight.T, 2e-5)
+    ).all()
+
+
+def test_sums_of_powers_are_those_of_every_token():
+    gap = np.random.default_rng(4).uniform(-60, -10, 49_152).astype(np.float32)
+    gap[7] = -np.inf
+    direct = [np.exp(_RATE * k * gap.astype(np.float64)).sum() for k in _POWERS]
+    assert _power_sums(gap.copy()) == pytest.approx(direct, rel=2e-6)
+
+
+@pytest.mark.parametrize("edge", [-9.99, -10.0, -10.01])
+def test_a_crowd_at_the_edge_counts_once(edge):
+    z = np.full(49_152, edge, np.float32)
+    z[5] = 0.0
+    found = draft_probabilities(z, 5, MIDPOINTS)
+    assert found == pytest.approx([tempered(z, 5, theta) for theta in MIDPOINTS], abs=1e-5)
 
 
 def test_the_midpoints_are_those_of_the_paper():
