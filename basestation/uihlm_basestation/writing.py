@@ -40,6 +40,8 @@ class _Pen:
     def __init__(self, prefix: Prefix, sampling: Sampling, limit: int, interval: int) -> None:
         self.tokens: list[int] = []
         self._told = 0
+        # How many tokens the engine has been given: the row behind the last of these says what follows.
+        self._given = 0
         self._prefix = prefix
         self._sampling = sampling
         self._start = len(prefix.ids)
@@ -50,6 +52,11 @@ class _Pen:
     def unseen(self) -> list[int]:
         """Tokens that the prefix has not been given."""
         return self.tokens[len(self._prefix.ids) - self._start :]
+
+    @property
+    def behind(self) -> bool:
+        """Whether nothing has been drawn yet from the engine's last row: it did not go on, since somebody waited for it."""
+        return len(self.tokens) == self._given
 
     @property
     def ended(self) -> bool:
@@ -66,6 +73,10 @@ class _Pen:
         told, self._told = self._told, len(self.tokens)
         return self.tokens[told:]
 
+    def give(self) -> None:
+        """Say that the engine is given all tokens there are."""
+        self._given = len(self.tokens)
+
     def draw(self, row: Float32Array) -> None:
         """Draw the next token from the LLM's raw logits `[V]`."""
         position = self._start + len(self.tokens)
@@ -74,8 +85,11 @@ class _Pen:
     def go_on(self, rows: Float32Array) -> Work | None:
         """Draw from the last of `rows`, `[rows, V]`; return the forward of what was drawn, None where a verdict comes first."""
         self.draw(rows[-1])
+        if self.due:
+            return None
+        self.give()
         position = self._start + len(self.tokens) - 1
-        return None if self.due else Work(self._prefix.session, position, self.tokens[-1:], 1)
+        return Work(self._prefix.session, position, self.tokens[-1:], 1)
 
 
 async def write(prefix: Prefix, sampling: Sampling, limit: int, interval: int) -> AsyncGenerator[Told]:
@@ -100,12 +114,13 @@ async def write(prefix: Prefix, sampling: Sampling, limit: int, interval: int) -
                 forwarded = await running
                 spent = forwarded if spent is None else spent.plus(forwarded)
                 prefix.take(forwarded)
-            if not pen.unseen:
+            if pen.behind:
                 assert prefix.row is not None, "with nothing to run, the last row is at hand"
                 pen.draw(prefix.row)
             prefix.append(pen.unseen)
-            # From the next forward on the pen is the engine's.
             ended, news = pen.ended, pen.tell() if pen.due else []
+            # From the next forward on the pen is the engine's.
+            pen.give()
             # The engine runs on while the verdict is written.
             running = None if ended else prefix.next_row(Judge.COUPLED, go_on)
             if news:

@@ -10,10 +10,13 @@ import pytest
 
 from fake_counters import FakeCounters
 from fakes import FakeEngine, contextual
-from sessions import PREFIX, ask, opened
+from sessions import KEY, PREFIX, ask, opened
 from uihlm_basestation.batcher import Batcher
 from uihlm_basestation.engines.engine import Work
+from uihlm_basestation.verification import draw_alone
 from uihlm_proto.errors import InvalidRequestError, UihlmError
+from uihlm_proto.randomness import Draws
+from uihlm_proto.sampling import Row, Sampling
 from uihlm_proto.v1 import verification_pb2 as pb
 
 V = 12
@@ -79,6 +82,14 @@ def test_the_first_token_comes_alone_and_the_others_in_groups_of_the_interval(in
     assert [verdict.cost.forwards for verdict in told] == [verdict.cost.positions for verdict in told] == ran
 
 
+@pytest.mark.parametrize("interval", [1, 4])
+def test_tokens_are_the_draws_of_their_positions(interval):
+    ids = list(PREFIX)
+    for token in tokens(written(9, interval)):
+        assert token == draw_alone(Row(LOGITS(ids), Sampling(1.0)), Draws(KEY), len(ids))
+        ids.append(token)
+
+
 def test_the_engine_goes_on_by_itself_and_runs_nothing_in_vain(monkeypatch):
     engine, submitted = Steps(), []
     submit = Batcher.submit
@@ -136,6 +147,7 @@ def test_whoever_comes_meanwhile_is_next():
     assert [part.session for part in log[:6]] == [1, 1, 1, 1, 2, 1]
     assert [len(group) for group in groups(told)] == [1, 15]
     assert tokens(told) == tokens(written(16))
+    assert told[1].cost.forwards == told[1].cost.positions == 15, "before the other one came, and after"
 
 
 def test_who_leaves_is_written_for_no_longer():
