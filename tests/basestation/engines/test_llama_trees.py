@@ -107,6 +107,22 @@ def test_a_path_that_stands_and_a_session_that_moves_are_not_run_again(engine, m
     assert counts == [4, 5, 1]
 
 
+def test_one_id_after_another_stays_where_the_tree_was(engine, fresh, monkeypatch):
+    """What goes on with single ids behind a tree has its cache in the pool, and not in a stream."""
+    rng = np.random.default_rng(6)
+    counts = positions_run(monkeypatch)
+    prompt = random_ids(rng, 30)
+    engine.forward([Work(1, 0, prompt, 0)])
+    engine.forward([Work(1, 30, [7, 8, 9], 3, [-1, 0, 0])])
+    held = [*prompt, 7, 9]
+    (row,) = engine.forward([Work(1, 32, [11], 1, None, [0, 2])])
+    for token in (12, 13, 14):
+        held.append(token - 1)
+        (row,) = engine.forward([Work(1, len(held), [token], 1)])
+    assert np.array_equal(row, fresh([*held, 14]))
+    assert counts == [3, 1, 1, 1, 1]
+
+
 def test_a_neighbour_in_the_same_forward_is_unharmed(engine, fresh):
     rng = np.random.default_rng(4)
     prompts = {session: random_ids(rng, 15) for session in (1, 2, 3)}
