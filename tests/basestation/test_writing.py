@@ -190,7 +190,7 @@ def test_a_failure_in_the_middle_is_the_rounds():
 def test_seconds_and_joules_are_those_of_all_its_forwards():
     class Slow(Steps):
         def forward(self, work):
-            time.sleep(0.02)
+            time.sleep(0.1)
             return super().forward(work)
 
     async def played(engine, batcher):
@@ -198,8 +198,9 @@ def test_seconds_and_joules_are_those_of_all_its_forwards():
         return await ask(session, pb.Upload(first_position=len(PREFIX), generate=6, stream_interval=5))
 
     first, rest = scene(played, Slow(), counters=FakeCounters(step_j=5.0))
-    assert first.cost.forward_s == 0.0 and 0.1 <= rest.cost.forward_s < 1.0
-    assert rest.cost.queue_s < 0.02
+    assert first.cost.forward_s == 0.0 and 0.5 <= rest.cost.forward_s < 5.0
+    # Its own forwards are none of its waiting, however busy the machine is.
+    assert rest.cost.queue_s < 0.35
     assert rest.cost.energy_j == 5.0, "one window for the group"
 
 
