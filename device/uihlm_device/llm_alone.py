@@ -38,13 +38,12 @@ def write(
         clock.wait_until(bill.reached_at)
         if verdict.token is None:
             raise ProtocolError("the base station was asked to write and sent a verdict without a token")
-        charge = Charge(bill, verdict.cost)
+        charge, judged = Charge(bill, verdict.cost), Judged(1, verdict, 0)
         for token in (*verdict.written, verdict.token):
             position = len(conversation.ids)
             conversation.ids.append(token)
             conversation.told = len(conversation.ids)
             stop = token in stop_ids
-            judged = Judged(1, verdict, 0)
             yield token_record(position, token, Origin.LLM, stop=stop, draft=None, judged=judged, charge=charge)
             # What a verdict cost stands on its first token.
             charge = NOTHING

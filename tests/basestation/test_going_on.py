@@ -1,14 +1,14 @@
 """The engine goes on with a request by itself only where the request is alone and through: `Batcher.submit(work, go_on)`."""
 
 import asyncio
-import threading
 import time
 
 import numpy as np
 import pytest
 
-from fakes import FakeEngine, contextual
+from fakes import contextual
 from spilling import SpillingEngine
+from stations import GatedEngine
 from uihlm_basestation.batcher import Batcher
 from uihlm_basestation.engines.engine import Work
 from uihlm_proto.errors import UihlmError
@@ -18,23 +18,22 @@ LOGITS = contextual(V, salt=6, window=40)
 CHUNK = 24
 
 
-class Gated(FakeEngine):
-    """Waits at its gate; `fails` says which batches break, by the sessions in them."""
+class Breaking(GatedEngine):
+    """`fails` says which batches break, by the sessions in them."""
 
     def __init__(self, fails=()):
         super().__init__(LOGITS, V)
-        self.gate, self.entered = threading.Event(), threading.Event()
         self.fails = fails
-        self.ran = []
 
     def forward(self, work):
-        self.entered.set()
-        assert self.gate.wait(10)
-        sessions = [part.session for part in work]
-        if sessions in self.fails:
+        if [part.session for part in work] in self.fails:
             raise UihlmError("this batch broke")
-        self.ran.append(sessions)
         return super().forward(work)
+
+    @property
+    def ran(self):
+        """Whose parts ran, and in batches of how many."""
+        return [part.session for part in self.log], self.batches
 
 
 class Steps:
@@ -74,9 +73,9 @@ def behind_a_gate(engine, asked, **settings):
 
 
 def test_alone_it_goes_on_and_what_it_ran_is_its_own():
-    engine, steps = Gated(), Steps(1, [3, 4], 5)
+    engine, steps = Breaking(), Steps(1, [3, 4], 5)
     (answer,) = behind_a_gate(engine, [(Work(1, 0, [3, 4], 1), steps)])
-    assert engine.ran == [[0]] + [[1]] * 6
+    assert engine.ran == ([0] + [1] * 6, [1] * 7)
     assert (answer.forwards, answer.positions) == (6, 7)
     np.testing.assert_array_equal(answer.rows, [LOGITS(steps.ids)])
     expected = [LOGITS(steps.ids[:n]) for n in range(2, 8)]
@@ -84,16 +83,16 @@ def test_alone_it_goes_on_and_what_it_ran_is_its_own():
 
 
 def test_in_company_nobody_goes_on():
-    engine, steps = Gated(), Steps(1, [3, 4], 5)
+    engine, steps = Breaking(), Steps(1, [3, 4], 5)
     first, second = behind_a_gate(engine, [(Work(1, 0, [3, 4], 1), steps), (Work(2, 0, [5], 1), None)])
-    assert engine.ran == [[0], [1, 2]] and steps.rows == []
+    assert engine.ran == ([0, 1, 2], [1, 2]) and steps.rows == []
     assert first.forwards == second.forwards == 1
 
 
 def test_while_one_of_a_broken_batch_waits_to_be_tried_again_nobody_goes_on():
-    engine, steps = Gated(fails=([1, 2],)), Steps(1, [3, 4], 5)
+    engine, steps = Breaking(fails=([1, 2],)), Steps(1, [3, 4], 5)
     first, second = behind_a_gate(engine, [(Work(1, 0, [3, 4], 1), steps), (Work(2, 0, [5], 1), None)])
-    assert engine.ran == [[0], [1], [2]] and steps.rows == []
+    assert engine.ran == ([0, 1, 2], [1, 1, 1]) and steps.rows == []
     assert first.forwards == second.forwards == 1
 
 

@@ -167,7 +167,7 @@ class LlamaEngine(SlottedEngine):
     def _step(self, part: Work) -> Float32Array | None:
         """Run one id after all that its session has run, and return its row, `[1, V]`; None if that is not what is asked.
 
-        As `forward` does it, in a third of the time: after a forward, which has thrown it out of the caches, Python is slow.
+        As `forward` does it, in half the time: after a forward, which has thrown it out of the caches, Python is slow.
         """
         session, position = part.session, part.keep_len
         plain = (

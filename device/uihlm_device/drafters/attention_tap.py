@@ -97,7 +97,7 @@ class AttentionTap:
             weights = self._weights[layer]
             if weights is None:
                 weights = self._weights[layer] = self._attention[layer].weights(self._length)
-        except ModelError as error:
+        except Exception as error:
             raise ModelError(
                 f"the attention weights of layer {layer} cannot be read: {error}; use a policy without importance, or "
                 "--backend torch"

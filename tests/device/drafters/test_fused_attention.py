@@ -233,6 +233,24 @@ def test_positions_that_run_again_are_read_again():
     assert tap._attention[3].kept == 31
 
 
+@pytest.mark.parametrize("step", ["catch", "weights"])
+def test_whatever_goes_wrong_is_told_as_what_cannot_be_read(monkeypatch, step):
+    """Nothing may leave the callback, and who asks for weights knows one error."""
+
+    def strange(*asked):
+        raise TypeError("strange tensor")
+
+    monkeypatch.setattr(FusedAttention, "catch", lambda *asked: None)
+    monkeypatch.setattr(FusedAttention, step, strange)
+    tap = AttentionTap(3)
+    monkeypatch.setattr(tap._tensors, "name", lambda tensor: b"kqv_out-3")
+    tap.begin(1, 4, capture=True, every_row=False)
+    # Asked, and called back with its data.
+    assert tap.answer(8) and tap.answer(8) and tap.captured
+    with pytest.raises(ModelError, match="layer 3 cannot be read: strange tensor"):
+        tap.weights(3)
+
+
 @pytest.mark.slow
 def test_weights_times_values_are_what_the_library_puts_out(monkeypatch):
     """The equation on the bundled model: A · V is the node's own output, but for its 16-bit numbers."""
